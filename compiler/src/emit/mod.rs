@@ -1,0 +1,1 @@
+//! [`crate::ir::PolicyIr`] to [`crate::image::PolicyImage`].

@@ -1,0 +1,90 @@
+//! [`PolicyImage`]: everything that must be loaded to enforce one endpoint's
+//! policy in one direction. Programs, private maps with their contents, and the
+//! tables that lead from an instruction or a decision back to the policy.
+
+use crate::bpf::Code;
+use crate::ir::{DecisionData, Direction, Origin};
+
+/// One endpoint's (or policy's) compiled policy in one direction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyImage {
+    /// Whose policy it is, as in [`crate::ir::PolicyIr::name`].
+    pub name: String,
+    /// The direction.
+    pub direction: Direction,
+    /// Programs; the first is the one that goes into the endpoint's slot of
+    /// [`crate::abi::PROGS_MAP`]. Program `i > 0` goes into slot `i` of the
+    /// private program array [`SUB_PROGS_MAP`] (slot 0 stays empty).
+    pub programs: Vec<Program>,
+    /// Private maps, in the order that [`crate::bpf::MapRef`] private indices count.
+    pub maps: Vec<MapSpec>,
+    /// What may decide, indexed by the value that programs write to
+    /// [`crate::abi::STATE_DECISION`].
+    pub decisions: Vec<DecisionData>,
+    /// Names of the files that origins refer to, indexed by [`crate::ir::File`].
+    pub files: Vec<String>,
+}
+
+/// Name of the private program array of an image with more than one program.
+pub const SUB_PROGS_MAP: &str = "polc_sub";
+
+/// One program: linked instructions with notes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Program {
+    /// C identifier, at most 15 bytes: the kernel's limit for names.
+    pub name: String,
+    /// Instructions; jumps are resolved, map references are symbolic.
+    pub code: Code,
+    /// Notes by slot, ascending; a note holds until the next one.
+    pub notes: Vec<Note>,
+}
+
+/// What the instructions from a slot on are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// First slot (8 bytes each; `lddw` takes two).
+    pub slot: u32,
+    /// Comment for the listing: policy, rule and criterion.
+    pub text: String,
+    /// Where in the YAML this comes from; `None` for prologue and epilogue.
+    pub at: Option<Origin>,
+}
+
+/// What kind of map it is. The numbers are the kernel's `enum bpf_map_type`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MapKind {
+    /// `BPF_MAP_TYPE_HASH`.
+    Hash = 1,
+    /// `BPF_MAP_TYPE_ARRAY`.
+    Array = 2,
+    /// `BPF_MAP_TYPE_PROG_ARRAY`.
+    ProgArray = 3,
+    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
+    PerCpuArray = 6,
+    /// `BPF_MAP_TYPE_LRU_HASH`.
+    LruHash = 9,
+    /// `BPF_MAP_TYPE_LPM_TRIE`.
+    LpmTrie = 11,
+}
+
+/// `BPF_F_NO_PREALLOC`, required for LPM tries.
+pub const F_NO_PREALLOC: u32 = 1;
+
+/// A private map: its definition and what it must hold before the program runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapSpec {
+    /// C identifier, at most 15 bytes.
+    pub name: String,
+    /// Kind.
+    pub kind: MapKind,
+    /// Key size in bytes.
+    pub key_size: u32,
+    /// Value size in bytes.
+    pub value_size: u32,
+    /// Capacity.
+    pub max_entries: u32,
+    /// `BPF_F_*`.
+    pub flags: u32,
+    /// Contents as (key, value), keys ascending; arrays leave out zero values.
+    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+}

@@ -1,0 +1,21 @@
+//! Compiler from Kubernetes and Calico network policy to eBPF.
+//!
+//! ```text
+//! YAML ─manifest─▶ objects ─resolve─▶ PolicyIr ─passes─▶ PolicyIr ─emit─▶ PolicyImage ─▶ listing, ELF, VM, kernel
+//! ```
+//!
+//! Pure: no file, socket, clock or environment is touched, no hash-map order
+//! reaches an output, and the same input gives the same bytes.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod abi;
+pub mod bpf;
+pub mod diag;
+pub mod emit;
+pub mod image;
+pub mod ir;
+pub mod manifest;
+pub mod passes;
+pub mod resolve;
+pub mod selector;

@@ -1,0 +1,1 @@
+//! Optimisation passes over [`crate::ir::PolicyIr`].

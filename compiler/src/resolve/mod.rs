@@ -1,0 +1,1 @@
+//! Objects and inventory to [`crate::ir::PolicyIr`].

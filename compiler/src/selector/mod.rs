@@ -1,0 +1,5 @@
+//! Calico's label selector language.
+
+/// A parsed selector.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Selector {}

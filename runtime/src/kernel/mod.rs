@@ -1,0 +1,1 @@
+//! Runs and enforces images in the kernel (Linux only).

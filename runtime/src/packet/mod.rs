@@ -1,0 +1,1 @@
+//! Captured packets: pcap and pcapng files, header parsing.
