@@ -9,6 +9,12 @@
 //! Creation order is not match order: see [`ChainData::rules`] and
 //! [`PolicyIr::order`].
 
+mod evaluate;
+mod verify;
+
+pub use evaluate::{evaluate, matches};
+pub use verify::{Entity, VerifyError, VerifyErrors, Violation, verify};
+
 use std::net::IpAddr;
 
 use cranelift_entity::{PrimaryMap, entity_impl};
