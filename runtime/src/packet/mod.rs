@@ -1,1 +1,3 @@
 //! Captured packets: pcap and pcapng files, header parsing.
+
+pub mod build;
