@@ -10,6 +10,7 @@
 //! [`PolicyIr::order`].
 
 mod evaluate;
+pub mod generate;
 mod verify;
 
 pub use evaluate::{evaluate, matches};
