@@ -177,7 +177,8 @@ reasons! {
     REASON_NO_PROGRAM = 8, "no-program";
     /// A table of the policy has no entry where it must have one.
     REASON_NO_TABLE = 9, "no-table";
-    /// IPv6 neighbour discovery, without which an endpoint has no network at all.
+    /// IPv6 neighbour discovery or multicast listener messages, without which an
+    /// endpoint has no network at all; `prebuilt-bpf/README.md` lists the types.
     REASON_NEIGHBOUR_DISCOVERY = 10, "neighbour-discovery";
 }
 

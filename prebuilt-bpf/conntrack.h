@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Connection tracking: packets of a connection whose first packet policy
+ * allowed pass in both directions. README.md states the rules.
+ *
+ * An entry belongs to one endpoint and is keyed from its point of view (local,
+ * remote), so both of its directions find the same one. Entries are never
+ * deleted: one that is too old counts as none, and the map's LRU order reuses
+ * the memory. Each fact has a byte of its own, so that two CPUs that handle the
+ * two directions cannot undo each other's stores.
+ */
+#ifndef POLC_CONNTRACK_H
+#define POLC_CONNTRACK_H
+
+#include "parse.h"
+
+#define SECONDS 1000000000ull
+
+/* Idle time after which an entry counts as none. Calico's defaults. */
+#define TIMEOUT_TCP_HALF_OPEN (20 * SECONDS)
+#define TIMEOUT_TCP_ESTABLISHED (3600 * SECONDS)
+#define TIMEOUT_TCP_CLOSED (30 * SECONDS)
+#define TIMEOUT_TCP_RESET (40 * SECONDS)
+#define TIMEOUT_UDP (60 * SECONDS)
+#define TIMEOUT_ICMP (5 * SECONDS)
+#define TIMEOUT_OTHER (600 * SECONDS)
+
+enum {
+	TCP_FIN = 1,
+	TCP_SYN = 2,
+	TCP_RST = 4,
+	TCP_ACK = 16,
+
+	/* Who sent the echo request. */
+	ECHO_NONE = 0,
+	ECHO_BY_LOCAL = 1,
+	ECHO_BY_REMOTE = 2,
+};
+
+struct polc_conntrack_key {
+	__u32 endpoint;
+	__u8 local[16];
+	__u8 remote[16];
+	__u16 local_port; /* echo: the identifier */
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 family;
+	__u8 echo;
+	__u8 zero;
+};
+
+struct polc_conntrack_value {
+	__u64 created;
+	__u64 last_seen;
+	__u8 opened_by_egress;
+	__u8 replied;	/* the other side than the opener answered */
+	__u8 confirmed; /* TCP: the opener acknowledged after that */
+	__u8 reset;	/* TCP: one side sent RST */
+	__u8 fin_egress; /* TCP: the endpoint sent FIN */
+	__u8 fin_ingress; /* TCP: the other side sent FIN */
+	__u8 zero[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 131072);
+	__type(key, struct polc_conntrack_key);
+	__type(value, struct polc_conntrack_value);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} polc_conntrack SEC(".maps");
+
+/* Nothing that is newer than `now`, as clocks of two CPUs may have it, is too old. */
+INLINE int is_expired(__u64 then, __u64 now, __u64 timeout)
+{
+	return now > then && now - then > timeout;
+}
+
+INLINE int is_echo_request(const struct polc_state *st)
+{
+	return st->icmp_type == (st->family == 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST);
+}
+
+INLINE int is_echo_reply(const struct polc_state *st)
+{
+	return st->icmp_type == (st->family == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+}
+
+/* Whether an entry may speak for this packet: of ICMP, echo alone has connections. */
+INLINE int is_tracked(const struct polc_state *st)
+{
+	if (st->flags & POLC_FLAG_LATER_FRAGMENT)
+		return 0;
+	return !(st->flags & POLC_FLAG_ICMP) || is_echo_request(st) || is_echo_reply(st);
+}
+
+/* A TCP connection's very first packet. It is policy's, whatever is known about its addresses. */
+INLINE int is_tcp_opening(const struct polc_state *st)
+{
+	return st->protocol == IPPROTO_TCP && (st->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+INLINE void conntrack_key(const struct polc_state *st, struct polc_conntrack_key *key)
+{
+	int egress = !!(st->flags & POLC_FLAG_EGRESS);
+
+	__builtin_memset(key, 0, sizeof(*key));
+	key->endpoint = st->endpoint;
+	copy_address(key->local, egress ? st->src : st->dst, 4);
+	copy_address(key->remote, egress ? st->dst : st->src, 4);
+	key->protocol = st->protocol;
+	key->family = st->family;
+	if (st->flags & POLC_FLAG_ICMP) {
+		key->local_port = st->icmp_id;
+		key->echo = egress == is_echo_request(st) ? ECHO_BY_LOCAL : ECHO_BY_REMOTE;
+	} else {
+		key->local_port = egress ? st->sport : st->dport;
+		key->remote_port = egress ? st->dport : st->sport;
+	}
+}
+
+INLINE __u64 conntrack_timeout(const struct polc_state *st, const struct polc_conntrack_value *entry)
+{
+	if (st->flags & POLC_FLAG_ICMP)
+		return TIMEOUT_ICMP;
+	if (st->protocol == IPPROTO_UDP)
+		return TIMEOUT_UDP;
+	if (st->protocol != IPPROTO_TCP)
+		return TIMEOUT_OTHER;
+	if (entry->reset)
+		return TIMEOUT_TCP_RESET;
+	if (entry->fin_egress && entry->fin_ingress)
+		return TIMEOUT_TCP_CLOSED;
+	return entry->confirmed ? TIMEOUT_TCP_ESTABLISHED : TIMEOUT_TCP_HALF_OPEN;
+}
+
+/* What a packet of the connection tells about it. */
+INLINE void conntrack_see(const struct polc_state *st, struct polc_conntrack_value *entry)
+{
+	int egress = !!(st->flags & POLC_FLAG_EGRESS);
+
+	entry->last_seen = st->now;
+	if (egress != entry->opened_by_egress)
+		entry->replied = 1;
+	else if (entry->replied && (st->tcp_flags & TCP_ACK))
+		entry->confirmed = 1;
+	if (st->tcp_flags & TCP_RST)
+		entry->reset = 1;
+	if (st->tcp_flags & TCP_FIN) {
+		if (egress)
+			entry->fin_egress = 1;
+		else
+			entry->fin_ingress = 1;
+	}
+}
+
+/* Whether the packet belongs to a live connection; the entry learns from it. */
+INLINE int conntrack_passes(const struct polc_state *st)
+{
+	struct polc_conntrack_value *entry;
+	struct polc_conntrack_key key;
+
+	if (!is_tracked(st) || is_tcp_opening(st))
+		return 0;
+	conntrack_key(st, &key);
+	entry = bpf_map_lookup_elem(&polc_conntrack, &key);
+	if (!entry || is_expired(entry->last_seen, st->now, conntrack_timeout(st, entry)))
+		return 0;
+	conntrack_see(st, entry);
+	return 1;
+}
+
+/* Enters the connection whose first packet policy has just allowed. */
+INLINE void conntrack_open(const struct polc_state *st)
+{
+	struct polc_conntrack_value entry = {};
+	struct polc_conntrack_key key;
+
+	if (!is_tracked(st) || ((st->flags & POLC_FLAG_ICMP) && !is_echo_request(st)))
+		return;
+	conntrack_key(st, &key);
+	entry.created = st->now;
+	entry.opened_by_egress = !!(st->flags & POLC_FLAG_EGRESS);
+	conntrack_see(st, &entry);
+	bpf_map_update_elem(&polc_conntrack, &key, &entry, 0);
+}
+
+#endif
