@@ -9,11 +9,15 @@
 //! Creation order is not match order: see [`ChainData::rules`] and
 //! [`PolicyIr::order`].
 
+mod cursor;
 mod evaluate;
 pub mod generate;
+mod parse;
+mod print;
 mod verify;
 
 pub use evaluate::{evaluate, matches};
+pub use parse::{ParseError, parse};
 pub use verify::{Entity, VerifyError, VerifyErrors, Violation, verify};
 
 use std::net::IpAddr;

@@ -46,11 +46,11 @@ fn icmp_of(family: Family) -> u8 {
 
 fn family(rng: &mut Rng, ir: &PolicyIr, m: &Match) -> Family {
     let sets = m.src.in_sets.iter().chain(&m.dst.in_sets);
-    let of_sets = sets.filter_map(|set| ir.sets[*set].nets.first()).map(|net| match net {
+    let mut of_sets = sets.filter_map(|set| ir.sets[*set].nets.first()).map(|net| match net {
         IpNet::V4(_) => Family::V4,
         IpNet::V6(_) => Family::V6,
     });
-    let wanted = m.family.or(of_sets.last());
+    let wanted = m.family.or(of_sets.next());
     match wanted {
         Some(family) if rng.chance(92) => family,
         _ => rng.of([Family::V4, Family::V4, Family::V6]),

@@ -32,7 +32,7 @@ pub struct Shape {
     pub sets: usize,
     /// Most members of one set; each set draws 0 to this many. Default 4.
     pub nets: usize,
-    /// Most alternatives of one port criterion. Default 3.
+    /// Most alternatives of one port criterion, at least 1. Default 3.
     pub ports: usize,
     /// Whether Log rules occur. Default true.
     pub log: bool,
@@ -173,7 +173,8 @@ fn rule(rng: &mut Rng, ir: &mut PolicyIr, shape: &Shape, tier: &str, index: u32,
 
 fn draw_match(rng: &mut Rng, ir: &PolicyIr, shape: &Shape) -> Match {
     let mut m = Match::default();
-    for _ in 0..rng.below(4) {
+    let criteria = if rng.chance(8) { 0 } else { 1 + rng.below(4) };
+    for _ in 0..criteria {
         m = vary(rng, ir, shape, m);
     }
     m
@@ -182,14 +183,14 @@ fn draw_match(rng: &mut Rng, ir: &PolicyIr, shape: &Shape) -> Match {
 /// Changes one criterion; the result stays valid.
 fn vary(rng: &mut Rng, ir: &PolicyIr, shape: &Shape, mut m: Match) -> Match {
     const PROTOCOLS: [u8; 8] = [6, 6, 17, 132, 1, 58, 0, 255];
-    let some = rng.chance(80);
-    match rng.below(9) {
+    let some = rng.chance(85);
+    match rng.below(11) {
         0 => m.family = some.then(|| rng.of([Family::V4, Family::V6])),
         1 => m.protocol = some.then(|| rng.of(PROTOCOLS)),
         2 => m.not_protocol = some.then(|| rng.of(PROTOCOLS)),
         3 => m.icmp = some.then(|| icmp(rng)),
         4 => m.not_icmp = some.then(|| icmp(rng)),
-        5 | 6 => m.src = side(rng, ir, shape, m.src),
+        5..8 => m.src = side(rng, ir, shape, m.src),
         _ => m.dst = side(rng, ir, shape, m.dst),
     }
     let contradicts = match m.protocol {
@@ -211,12 +212,12 @@ fn icmp(rng: &mut Rng) -> IcmpMatch {
 
 fn side(rng: &mut Rng, ir: &PolicyIr, shape: &Shape, mut side: SideMatch) -> SideMatch {
     let set = (!ir.sets.is_empty()).then(|| AddrSet::from_u32(rng.below(ir.sets.len()) as u32));
-    match (rng.below(8), set) {
-        (0 | 1, Some(set)) => side.in_sets.push(set),
-        (2, Some(set)) => side.not_in.push(set),
-        (3 | 4, _) => side.ports = Some(ports(rng, shape, set)),
-        (5, _) => side.not_ports = ports(rng, shape, set),
-        (6, _) => side.ports = None,
+    match (rng.below(16), set) {
+        (0..5, Some(set)) => side.in_sets.push(set),
+        (5..7, Some(set)) => side.not_in.push(set),
+        (7..12, _) => side.ports = Some(ports(rng, shape, set)),
+        (12 | 13, _) => side.not_ports = ports(rng, shape, set),
+        (14, _) => side.ports = None,
         _ => side = SideMatch::default(),
     }
     side
@@ -233,7 +234,9 @@ fn ports(rng: &mut Rng, shape: &Shape, set: Option<AddrSet>) -> Vec<PortMatch> {
             if rng.chance(50) { PortMatch::Range(a, a) } else { PortMatch::Range(a.min(b), a.max(b)) }
         }
     };
-    (0..rng.below(shape.ports + 1)).map(|_| one(rng)).collect()
+    let most = shape.ports.max(1);
+    let n = if rng.chance(4) { 0 } else { 1 + rng.below(most) };
+    (0..n).map(|_| one(rng)).collect()
 }
 
 #[cfg(test)]
