@@ -9,6 +9,7 @@
 pub mod build;
 mod capture;
 mod link;
+pub mod parse;
 mod peek;
 mod write;
 
