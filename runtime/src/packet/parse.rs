@@ -6,9 +6,10 @@
 //! other ([`Fault::Malformed`]); outside the captured bytes, the packet ends
 //! inside a header ([`Fault::TooShort`]).
 //!
-//! Written for being obviously right, not for speed: the reference engine and
-//! the look-up of a packet's owner use it. One pass over the headers, no
-//! allocation, no panic on any input.
+//! Written for being obviously right, not for speed: the reference engine uses
+//! it. (The owner of a packet with bad headers is found by
+//! [`super::addresses`].) One pass over the headers, no allocation, no panic on
+//! any input.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -36,13 +37,8 @@ pub enum Parsed {
     Ip(Headers),
     /// Another EtherType: nothing for policy.
     NotIp,
-    /// A packet to be dropped.
-    Bad {
-        /// What is wrong with it.
-        fault: Fault,
-        /// Source and destination, where they could be read.
-        addresses: Option<(IpAddr, IpAddr)>,
-    },
+    /// A packet to be dropped, and what is wrong with it.
+    Bad(Fault),
 }
 
 /// What is wrong with a packet.
@@ -119,17 +115,7 @@ pub fn parse(data: &[u8]) -> Parsed {
     };
     match headers {
         Ok(headers) => Parsed::Ip(headers),
-        Err(fault) => Parsed::Bad { fault, addresses: addresses(data) },
-    }
-}
-
-/// Source and destination address of a frame, where its IP header can be read
-/// that far and has the right version. Looks at nothing else.
-pub fn addresses(data: &[u8]) -> Option<(IpAddr, IpAddr)> {
-    let (network, at) = network_layer(data).ok()??;
-    match network {
-        Network::V4 => ip::addresses_v4(data.get(at..at + ip::IPV4_LEN)?),
-        Network::V6 => ip::addresses_v6(data.get(at..at + ip::IPV6_LEN)?),
+        Err(fault) => Parsed::Bad(fault),
     }
 }
 

@@ -6,8 +6,8 @@ use super::transport::{self, Transport};
 use super::{Fault, Fragment, Headers, Window, address_v6, be16, be32};
 use polc_compiler::ir::Flow;
 
-pub(super) const IPV4_LEN: usize = 20;
-pub(super) const IPV6_LEN: usize = 40;
+const IPV4_LEN: usize = 20;
+const IPV6_LEN: usize = 40;
 const MAX_DATAGRAM: usize = 65_535;
 const MAX_EXTENSIONS: usize = 8;
 
@@ -19,13 +19,13 @@ const DESTINATION_OPTIONS: u8 = 60;
 const AUTHENTICATION_MIN_LEN: usize = 12;
 
 /// Addresses in an IPv4 header; `None` if it is of another version.
-pub(super) fn addresses_v4(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+fn addresses_v4(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let address = |at| IpAddr::V4(Ipv4Addr::from_bits(be32(header, at)));
     (version(header) == 4).then(|| (address(12), address(16)))
 }
 
 /// Addresses in an IPv6 header; `None` if it is of another version.
-pub(super) fn addresses_v6(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+fn addresses_v6(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
     (version(header) == 6).then(|| (address_v6(header, 8), address_v6(header, 24)))
 }
 

@@ -1,0 +1,200 @@
+//! Tracked connections and fragments, in plain B-trees that forget nothing.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use polc_compiler::ir::{Direction, Verdict};
+
+use super::has_transport;
+use crate::packet::parse::{Echo, Fragment, Headers};
+
+const FIN: u8 = 1;
+const SYN: u8 = 2;
+const RST: u8 = 4;
+const ACK: u8 = 16;
+
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+const FRAGMENTS: Duration = Duration::from_secs(30);
+const ECHO: Duration = Duration::from_secs(5);
+const UDP_IDLE: Duration = Duration::from_secs(60);
+const OTHER: Duration = Duration::from_secs(600);
+const TCP_HALF_OPEN: Duration = Duration::from_secs(20);
+const TCP_ESTABLISHED: Duration = Duration::from_secs(3600);
+const TCP_CLOSED: Duration = Duration::from_secs(30);
+const TCP_RESET: Duration = Duration::from_secs(40);
+
+/// Everything that is remembered about earlier packets.
+#[derive(Default)]
+pub(super) struct Tracking {
+    connections: BTreeMap<Peers, Connection>,
+    first_fragments: BTreeMap<Datagram, (u64, Verdict)>,
+}
+
+/// A connection as its endpoint sees it.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Peers {
+    endpoint: u32,
+    local: (IpAddr, u16),
+    remote: (IpAddr, u16),
+    protocol: u8,
+    /// Which direction the echo requests go in, and their identifier.
+    echo: Option<(Direction, u16)>,
+}
+
+/// A datagram that travels in fragments.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Datagram {
+    endpoint: u32,
+    direction: Direction,
+    src: IpAddr,
+    dst: IpAddr,
+    id: u32,
+    /// IPv4 alone: RFC 8200 identifies a datagram without it.
+    protocol: Option<u8>,
+}
+
+/// What a connection has shown.
+#[derive(Clone)]
+struct Connection {
+    opener: Direction,
+    last_seen: u64,
+    answered: bool,
+    established: bool,
+    reset: bool,
+    fin: [bool; 2],
+}
+
+impl Tracking {
+    /// The verdict that earlier packets decided; `None` leaves it to policy.
+    pub(super) fn verdict(
+        &mut self,
+        endpoint: u32,
+        direction: Direction,
+        headers: &Headers,
+        now: u64,
+    ) -> Option<Verdict> {
+        let datagram = datagram(endpoint, direction, headers);
+        if !has_transport(headers) {
+            let (then, verdict) = *self.first_fragments.get(&datagram?)?;
+            return (!is_over(then, now, FRAGMENTS)).then_some(verdict);
+        }
+        if headers.flow.protocol == TCP && headers.tcp_flags & (SYN | ACK) == SYN {
+            return None;
+        }
+        let connection = self.connections.get_mut(&peers(endpoint, direction, headers)?)?;
+        if is_over(connection.last_seen, now, connection.timeout(headers)) {
+            return None;
+        }
+        connection.see(direction, headers, now);
+        self.remember_fragment(datagram, headers, now, Verdict::Allow);
+        Some(Verdict::Allow)
+    }
+
+    /// Policy decided about a packet that nothing was known about.
+    pub(super) fn decided(
+        &mut self,
+        endpoint: u32,
+        direction: Direction,
+        headers: &Headers,
+        now: u64,
+        verdict: Verdict,
+    ) {
+        self.remember_fragment(datagram(endpoint, direction, headers), headers, now, verdict);
+        let is_reply = matches!(headers.echo, Some(Echo { request: false, .. }));
+        if verdict == Verdict::Deny || is_reply {
+            return;
+        }
+        if let Some(peers) = peers(endpoint, direction, headers) {
+            let mut connection = Connection::new(direction);
+            connection.see(direction, headers, now);
+            self.connections.insert(peers, connection);
+        }
+    }
+
+    fn remember_fragment(
+        &mut self,
+        datagram: Option<Datagram>,
+        headers: &Headers,
+        now: u64,
+        verdict: Verdict,
+    ) {
+        if let (Some(datagram), Fragment::First { .. }) = (datagram, headers.fragment) {
+            self.first_fragments.insert(datagram, (now, verdict));
+        }
+    }
+}
+
+impl Connection {
+    fn new(opener: Direction) -> Self {
+        Self { opener, last_seen: 0, answered: false, established: false, reset: false, fin: [false; 2] }
+    }
+
+    /// Learns from a packet of this connection.
+    fn see(&mut self, direction: Direction, headers: &Headers, now: u64) {
+        let flags = headers.tcp_flags;
+        self.last_seen = now;
+        if direction == self.opener {
+            self.established |= self.answered && flags & ACK != 0;
+        } else {
+            self.answered = true;
+        }
+        self.reset |= flags & RST != 0;
+        let side = usize::from(direction == Direction::Egress);
+        self.fin[side] |= flags & FIN != 0;
+    }
+
+    /// How long it may be silent.
+    fn timeout(&self, headers: &Headers) -> Duration {
+        match headers.flow.protocol {
+            _ if headers.echo.is_some() => ECHO,
+            UDP => UDP_IDLE,
+            TCP if self.reset => TCP_RESET,
+            TCP if self.fin == [true; 2] => TCP_CLOSED,
+            TCP if self.established => TCP_ESTABLISHED,
+            TCP => TCP_HALF_OPEN,
+            _ => OTHER,
+        }
+    }
+}
+
+/// Whether more than `timeout` has passed. A clock that went back has passed nothing.
+fn is_over(then: u64, now: u64, timeout: Duration) -> bool {
+    Duration::from_nanos(now.saturating_sub(then)) > timeout
+}
+
+/// The connection that a packet with a transport header belongs to; `None` for
+/// what has no connections: later fragments, and ICMP other than echo.
+fn peers(endpoint: u32, direction: Direction, headers: &Headers) -> Option<Peers> {
+    let flow = &headers.flow;
+    if !has_transport(headers) || (flow.icmp.is_some() && headers.echo.is_none()) {
+        return None;
+    }
+    let (sport, dport) = flow.ports.unwrap_or((0, 0));
+    let (src, dst) = ((flow.src, sport), (flow.dst, dport));
+    let (local, remote) = match direction {
+        Direction::Egress => (src, dst),
+        Direction::Ingress => (dst, src),
+    };
+    let echo = headers.echo.map(|echo| (if echo.request { direction } else { opposite(direction) }, echo.id));
+    Some(Peers { endpoint, local, remote, protocol: flow.protocol, echo })
+}
+
+fn opposite(direction: Direction) -> Direction {
+    match direction {
+        Direction::Ingress => Direction::Egress,
+        Direction::Egress => Direction::Ingress,
+    }
+}
+
+/// The datagram that a fragment belongs to; `None` for whole packets.
+fn datagram(endpoint: u32, direction: Direction, headers: &Headers) -> Option<Datagram> {
+    let (Fragment::First { id } | Fragment::Later { id }) = headers.fragment else {
+        return None;
+    };
+    let flow = &headers.flow;
+    let protocol = flow.src.is_ipv4().then_some(flow.protocol);
+    Some(Datagram { endpoint, direction, src: flow.src, dst: flow.dst, id, protocol })
+}
