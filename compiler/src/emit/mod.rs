@@ -1,1 +1,180 @@
-//! [`crate::ir::PolicyIr`] to [`crate::image::PolicyImage`].
+//! [`PolicyIr`] to [`PolicyImage`]: instructions, tables and notes.
+//!
+//! ```text
+//! program 0:  state → class of each side (one trie look-up) → row of each side
+//!             rule: cheap tests … row bits ─ all hold ─▶ store decision, goto allow | deny
+//!                         └─ one fails ──────────────▶ next rule
+//! program i:  state → rows of the stored classes → rules
+//! ```
+//!
+//! Registers: `r6` context, `r7` row of the source's class, `r8` row of the
+//! destination's, `r9` packet state; `r1` is scratch and never lives across rules,
+//! so that the verifier finds every rule in the one state it has seen already.
+//! A rule's match falls through inline and its misses jump forward: a jump to a
+//! shared far label per rule would leave one branch pending each.
+//!
+//! Why sound: tests of one rule are ANDed in any order, each is a function of the
+//! packet state and of tables, and no test writes. Cost: linear in the rules.
+
+mod builder;
+mod ports;
+mod program;
+mod rule;
+mod tables;
+mod text;
+
+use crate::bpf::AsmError;
+use crate::image::PolicyImage;
+use crate::ir::PolicyIr;
+use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
+
+/// Slots that a program takes besides its pieces: prologue and shared ends.
+/// The longest prologue and all ends take 90.
+const FIXED_SLOTS: u32 = 128;
+/// Slots of a piece's end: decision and jump.
+const PIECE_SLOTS: u32 = 2;
+/// Slots that a jump can always span.
+const MAX_SLOTS: u32 = 32_767;
+/// Largest row in bytes: its last word must be in reach of a load's offset.
+const MAX_ROW_BYTES: u32 = 32_768;
+
+/// Limits to emit within.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct EmitOptions {
+    /// Most slots of one program. Default 30,000: jump offsets hold 32,767, and so
+    /// does the userspace VM. Lower it only in tests.
+    pub max_slots: u32,
+    /// Most branches that may wait for the verifier in one program. Default 8,000:
+    /// the kernel's 8,192 less headroom. Lower it only in tests.
+    pub max_branches: u32,
+    /// Most entries of one table. Default 4,194,304.
+    pub max_entries: u32,
+    /// Most bytes of one table's contents. Default 256 MiB.
+    pub max_table_bytes: u64,
+}
+
+impl Default for EmitOptions {
+    fn default() -> Self {
+        Self { max_slots: 30_000, max_branches: 8_000, max_entries: 1 << 22, max_table_bytes: 256 << 20 }
+    }
+}
+
+/// A policy cannot be emitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// A rule or the whole policy takes more room than programs have.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// [`EmitOptions::max_slots`] is outside of what a program can be.
+    #[error("a program budget of {given} slots is not between {min} and {max}")]
+    Budget {
+        /// Slots given.
+        given: u32,
+        /// Least that holds prologue and ends.
+        min: u32,
+        /// Most that jumps can span.
+        max: u32,
+    },
+    /// More address sets than a row has bits.
+    #[error("the policy uses {given} address sets, a row has room for {max}")]
+    TooManySets {
+        /// Sets.
+        given: usize,
+        /// Bits of the largest row.
+        max: usize,
+    },
+    /// A table has too many entries.
+    #[error("table {map} needs {given} entries, at most {max} are allowed")]
+    TooManyEntries {
+        /// The map's name.
+        map: &'static str,
+        /// Entries needed, room to grow included.
+        given: u64,
+        /// [`EmitOptions::max_entries`].
+        max: u32,
+    },
+    /// A table is too large.
+    #[error("table {map} needs {given} bytes, at most {max} are allowed")]
+    TableTooLarge {
+        /// The map's name.
+        map: &'static str,
+        /// Bytes needed, room to grow included.
+        given: u64,
+        /// [`EmitOptions::max_table_bytes`].
+        max: u64,
+    },
+    /// A planned program came out larger than planned: a bug of polc.
+    #[error("program {program} takes {given} slots, planned were at most {max}")]
+    PlanExceeded {
+        /// Program number.
+        program: usize,
+        /// Slots.
+        given: u32,
+        /// [`EmitOptions::max_slots`].
+        max: u32,
+    },
+    /// The pieces do not link: a bug of polc.
+    #[error("program {program}: {error}")]
+    Assemble {
+        /// Program number.
+        program: usize,
+        /// What does not fit.
+        error: AsmError,
+    },
+}
+
+impl EmitError {
+    /// Whether the policy is too large, as against a bug of polc.
+    pub fn is_limit(&self) -> bool {
+        !matches!(self, Self::PlanExceeded { .. } | Self::Assemble { .. })
+    }
+}
+
+/// Plans and emits a policy that has passed [`crate::ir::verify`].
+///
+/// # Errors
+/// See [`EmitError`].
+pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    let min = FIXED_SLOTS + PIECE_SLOTS;
+    if !(min..=MAX_SLOTS).contains(&options.max_slots) {
+        return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
+    }
+    let classes = classify(ir);
+    let mut ir = ir.clone();
+    let budget = Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS };
+    let plan = plan(&mut ir, budget, &|ir, rule| rule::cost(ir, rule, &classes, options))?;
+    emit_planned(&ir, &classes, &plan, options)
+}
+
+/// Emits a planned policy; `plan` and `classes` must be those of `ir`.
+///
+/// # Errors
+/// See [`EmitError`]; never [`EmitError::Plan`].
+pub fn emit_planned(
+    ir: &PolicyIr,
+    classes: &AddressClasses,
+    plan: &ProgramPlan,
+    options: &EmitOptions,
+) -> Result<PolicyImage, EmitError> {
+    let max = MAX_ROW_BYTES as usize * 8;
+    if classes.sets.len() > max {
+        return Err(EmitError::TooManySets { given: classes.sets.len(), max });
+    }
+    let maps = tables::maps(classes, plan.segments.len(), options)?;
+    let mut programs = Vec::with_capacity(plan.segments.len());
+    for segment in plan.segments.keys() {
+        programs.push(program::emit(ir, classes, plan, segment, options)?);
+    }
+    Ok(PolicyImage {
+        name: ir.name.clone(),
+        direction: ir.direction,
+        programs,
+        maps,
+        decisions: ir.decisions.values().cloned().collect(),
+        files: ir.files.values().cloned().collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

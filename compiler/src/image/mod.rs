@@ -35,8 +35,22 @@ pub struct Program {
     pub name: String,
     /// Instructions; jumps are resolved, map references are symbolic.
     pub code: Code,
-    /// Notes by slot, ascending; a note holds until the next one.
+    /// Notes by slot, ascending; a note holds until the next one of its kind or a
+    /// higher one. At the same slot the higher kind stands first.
     pub notes: Vec<Note>,
+    /// Names of jump targets by slot, ascending; a target may have none.
+    pub labels: Vec<(u32, String)>,
+}
+
+/// What a note speaks about, from high to low.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoteKind {
+    /// A part of the program: prologue, a chain, an end.
+    Part,
+    /// A rule, or a chain's end.
+    Rule,
+    /// A rule's criterion or action.
+    Test,
 }
 
 /// What the instructions from a slot on are for.
@@ -44,6 +58,8 @@ pub struct Program {
 pub struct Note {
     /// First slot (8 bytes each; `lddw` takes two).
     pub slot: u32,
+    /// What the note speaks about.
+    pub kind: NoteKind,
     /// Comment for the listing: policy, rule and criterion.
     pub text: String,
     /// Where in the YAML this comes from; `None` for prologue and epilogue.

@@ -1,0 +1,172 @@
+//! The assembler with what the emitter needs around it: field access, notes,
+//! names of labels, and a count of branches that wait for the verifier.
+
+use crate::abi::Field;
+use crate::bpf::{
+    AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, Layout, MapRef, Operand, Reg, Size, Width,
+};
+use crate::image::{Note, NoteKind, Program};
+use crate::ir::Origin;
+
+/// Scratch register of all tests.
+pub(super) const SCRATCH: Reg = Reg::R1;
+/// Context, as the program got it.
+pub(super) const CONTEXT: Reg = Reg::R6;
+/// Packet state.
+pub(super) const STATE: Reg = Reg::R9;
+
+/// Collects one program.
+#[derive(Default)]
+pub(super) struct Builder {
+    asm: Assembler,
+    notes: Vec<(Label, NoteKind, String, Option<Origin>)>,
+    names: Vec<(Label, String)>,
+    branches: u32,
+}
+
+impl Builder {
+    /// Instructions from here on are for this.
+    pub fn note(&mut self, kind: NoteKind, text: impl Into<String>, at: Option<Origin>) {
+        let here = self.asm.here();
+        self.notes.push((here, kind, text.into(), at));
+    }
+
+    pub fn label(&mut self) -> Label {
+        self.asm.new_label()
+    }
+
+    /// A label that the listing shows under a name.
+    pub fn named_label(&mut self, name: impl Into<String>) -> Label {
+        let label = self.asm.new_label();
+        self.names.push((label, name.into()));
+        label
+    }
+
+    pub fn bind(&mut self, label: Label) -> Result<(), AsmError> {
+        self.asm.bind(label)
+    }
+
+    pub fn push(&mut self, insn: Insn) {
+        self.asm.push(insn);
+    }
+
+    pub fn jump(&mut self, to: Label) {
+        self.asm.jump(to);
+    }
+
+    /// A compare of the scratch register's lower half.
+    pub fn jump_if(&mut self, cond: Cond, imm: u32, to: Label) {
+        self.asm.jump_if(Width::W32, cond, SCRATCH, imm as i32, to);
+    }
+
+    /// A compare of a pointer with null.
+    pub fn jump_if_null(&mut self, pointer: Reg, to: Label) {
+        self.asm.jump_if(Width::W64, Cond::Eq, pointer, 0, to);
+    }
+
+    /// As [`Self::jump_if_null`], the other way round.
+    pub fn jump_unless_null(&mut self, pointer: Reg, to: Label) {
+        self.asm.jump_if(Width::W64, Cond::Ne, pointer, 0, to);
+    }
+
+    /// Loads a field of the packet state into the scratch register.
+    pub fn load_field(&mut self, field: Field) {
+        self.push(Insn::load(size(field), SCRATCH, STATE, field.offset));
+    }
+
+    /// Stores to a field of the packet state.
+    pub fn store_field(&mut self, field: Field, src: impl Into<Operand>) {
+        self.push(Insn::store(size(field), STATE, field.offset, src));
+    }
+
+    /// Clears all bits of the scratch register but those of `mask`.
+    pub fn mask(&mut self, mask: u32) {
+        self.push(Insn::Alu {
+            width: Width::W32,
+            op: AluOp::And,
+            dst: SCRATCH,
+            src: Operand::Imm(mask as i32),
+        });
+    }
+
+    /// Looks up the key at `STATE + field`; the result is in `R0`.
+    pub fn look_up(&mut self, map: MapRef, key: Field) {
+        self.push(Insn::mov(Reg::R2, STATE));
+        if key.offset != 0 {
+            self.push(Insn::alu(AluOp::Add, Reg::R2, i32::from(key.offset)));
+        }
+        self.asm.load_map(Reg::R1, map);
+        self.asm.call(Helper::MAP_LOOKUP_ELEM);
+    }
+
+    /// A tail call with a constant index; goes on if there is no such program.
+    pub fn tail_call(&mut self, map: MapRef, index: u32) {
+        self.push(Insn::mov(Reg::R1, CONTEXT));
+        self.asm.load_map(Reg::R2, map);
+        self.push(Insn::mov(Reg::R3, index as i32));
+        self.asm.call(Helper::TAIL_CALL);
+    }
+
+    pub fn load_map(&mut self, dst: Reg, map: MapRef) {
+        self.asm.load_map(dst, map);
+    }
+
+    pub fn call(&mut self, helper: Helper) {
+        self.asm.call(helper);
+    }
+
+    /// Counts branches that wait until the verifier has seen all later rules.
+    pub fn count_branches(&mut self, n: u32) {
+        self.branches = self.branches.saturating_add(n);
+    }
+
+    pub fn branches(&self) -> u32 {
+        self.branches
+    }
+
+    /// Slots so far, unreachable code included.
+    pub fn slots(&self) -> u32 {
+        self.asm.slots()
+    }
+
+    /// Links the program.
+    pub fn finish(self, name: String) -> Result<Program, AsmError> {
+        let (code, layout) = self.asm.finish_with_layout()?;
+        let end = code.slots();
+        let mut labels: Vec<(u32, String)> =
+            self.names.into_iter().filter_map(|(label, name)| Some((layout.slot(label)?, name))).collect();
+        labels.retain(|(slot, _)| *slot < end);
+        labels.sort_by_key(|(slot, _)| *slot);
+        labels.dedup_by_key(|(slot, _)| *slot);
+        Ok(Program { name, notes: notes(self.notes, &layout, end), labels, code })
+    }
+}
+
+/// Notes with their slots, without those whose instructions were all dropped.
+fn notes(found: Vec<(Label, NoteKind, String, Option<Origin>)>, layout: &Layout, end: u32) -> Vec<Note> {
+    let mut kept: Vec<Note> = Vec::with_capacity(found.len());
+    // From the end: where the next note, and the next heading, start.
+    let (mut next, mut next_heading) = (end, end);
+    for (label, kind, text, at) in found.into_iter().rev() {
+        let Some(slot) = layout.slot(label) else { continue };
+        let limit = if kind == NoteKind::Test { next } else { next_heading };
+        if slot < limit {
+            kept.push(Note { slot, kind, text, at });
+            next = slot;
+            if kind != NoteKind::Test {
+                next_heading = slot;
+            }
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+fn size(field: Field) -> Size {
+    match field.size {
+        1 => Size::B1,
+        2 => Size::B2,
+        4 => Size::B4,
+        _ => Size::B8,
+    }
+}

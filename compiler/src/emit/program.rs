@@ -1,0 +1,267 @@
+//! One program: prologue, rules of its pieces, shared ends.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::EntityRef;
+
+use super::builder::{Builder, CONTEXT, SCRATCH, STATE};
+use super::rule::{self, Exits, Side};
+use super::{EmitError, EmitOptions, tables, text};
+use crate::abi::{
+    NO_DECISION, PROGS_MAP, REASON_NO_PROGRAM, REASON_NO_TABLE, REASON_POLICY, SLOT_ALLOWED, SLOT_DENIED,
+    STATE_DECISION, STATE_FAMILY, STATE_MAP, STATE_REASON, STATE_VERDICT, TC_SHOT, VERDICT_ALLOW,
+    VERDICT_DENY,
+};
+use crate::bpf::{AluOp, AsmError, Cond, Helper, Insn, Label, MapRef, Reg, Size};
+use crate::image::{NoteKind, Program};
+use crate::ir::{Chain, ChainEnd, PolicyIr};
+use crate::passes::{AddressClasses, Piece, ProgramPlan, Segment};
+
+/// Emits the program of a segment.
+pub(super) fn emit(
+    ir: &PolicyIr,
+    classes: &AddressClasses,
+    plan: &ProgramPlan,
+    segment: Segment,
+    options: &EmitOptions,
+) -> Result<Program, EmitError> {
+    let number = segment.index();
+    let name = if number == 0 { "polc_policy".to_string() } else { format!("polc_policy_{number}") };
+    let program = Emitter::new(ir, classes, plan, segment)
+        .emit()
+        .and_then(|b| b.finish(name))
+        .map_err(|error| EmitError::Assemble { program: number, error })?;
+    match program.code.slots() {
+        given if given > options.max_slots => {
+            Err(EmitError::PlanExceeded { program: number, given, max: options.max_slots })
+        }
+        _ => Ok(program),
+    }
+}
+
+struct Emitter<'a> {
+    b: Builder,
+    ir: &'a PolicyIr,
+    classes: &'a AddressClasses,
+    plan: &'a ProgramPlan,
+    segment: Segment,
+    ends: Ends,
+    /// Where each chain goes on: in this program or at a tail call.
+    chains: BTreeMap<Chain, Label>,
+    /// Tail calls to other segments.
+    calls: BTreeMap<Segment, Label>,
+}
+
+/// Shared ends of a program.
+struct Ends {
+    allow: Label,
+    deny: Label,
+    no_table: Label,
+    no_program: Label,
+}
+
+impl<'a> Emitter<'a> {
+    fn new(ir: &'a PolicyIr, classes: &'a AddressClasses, plan: &'a ProgramPlan, segment: Segment) -> Self {
+        let mut b = Builder::default();
+        let ends = Ends {
+            allow: b.named_label("allow"),
+            deny: b.named_label("deny"),
+            no_table: b.named_label("no_table"),
+            no_program: b.named_label("no_program"),
+        };
+        Self { b, ir, classes, plan, segment, ends, chains: BTreeMap::new(), calls: BTreeMap::new() }
+    }
+
+    fn emit(mut self) -> Result<Builder, AsmError> {
+        self.prologue()?;
+        for piece in &self.plan.segments[self.segment] {
+            self.piece(piece)?;
+        }
+        if let Some(next) = self.next_segment() {
+            let label = self.call(next);
+            self.b.jump(label);
+        }
+        self.ends()?;
+        Ok(self.b)
+    }
+
+    fn next_segment(&self) -> Option<Segment> {
+        let next = Segment::new(self.segment.index() + 1);
+        self.plan.segments.is_valid(next).then_some(next)
+    }
+
+    fn prologue(&mut self) -> Result<(), AsmError> {
+        let b = &mut self.b;
+        b.note(NoteKind::Part, "packet state", None);
+        let found = b.named_label("state");
+        b.push(Insn::mov(CONTEXT, Reg::R1));
+        b.push(Insn::store(Size::B4, Reg::R10, -4, 0));
+        b.push(Insn::mov(Reg::R2, Reg::R10));
+        b.push(Insn::alu(AluOp::Add, Reg::R2, -4));
+        b.load_map(Reg::R1, MapRef::Shared(STATE_MAP));
+        b.call(Helper::MAP_LOOKUP_ELEM);
+        b.jump_unless_null(Reg::R0, found);
+        shoot(b);
+        b.bind(found)?;
+        b.push(Insn::mov(STATE, Reg::R0));
+        for side in Side::BOTH {
+            if self.segment.index() == 0 && self.plan.segments.keys().any(|s| self.uses_sets(s, side)) {
+                self.class(side)?;
+            }
+            if self.uses_sets(self.segment, side) {
+                self.row(side);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks up the class of a side's address; what the table lacks is in class 0.
+    fn class(&mut self, side: Side) -> Result<(), AsmError> {
+        let b = &mut self.b;
+        b.note(NoteKind::Part, format!("class of the {} address", side.as_str()), None);
+        let (v6, found, done) = (b.label(), b.label(), b.label());
+        b.store_field(side.class_field(), 0);
+        b.load_field(STATE_FAMILY);
+        b.jump_if(Cond::Eq, 6, v6);
+        b.look_up(MapRef::Private(tables::ADDR4), side.key_field());
+        b.jump(found);
+        b.bind(v6)?;
+        b.look_up(MapRef::Private(tables::ADDR6), side.key_field());
+        b.bind(found)?;
+        b.jump_if_null(Reg::R0, done);
+        b.push(Insn::load(Size::B4, SCRATCH, Reg::R0, 0));
+        b.store_field(side.class_field(), SCRATCH);
+        b.bind(done)
+    }
+
+    /// Fetches the row of a side's class.
+    fn row(&mut self, side: Side) {
+        let b = &mut self.b;
+        b.note(NoteKind::Part, format!("sets that hold the {} address", side.as_str()), None);
+        b.look_up(MapRef::Private(tables::ROWS), side.class_field());
+        b.jump_if_null(Reg::R0, self.ends.no_table);
+        b.push(Insn::mov(side.row(), Reg::R0));
+    }
+
+    fn uses_sets(&self, segment: Segment, side: Side) -> bool {
+        self.plan.segments[segment].iter().any(|piece| {
+            let rules = self.ir.chains[piece.chain].rules.get(piece.rules.clone()).unwrap_or_default();
+            rules.iter().any(|rule| side.uses_sets(&self.ir.rules[*rule].matches))
+        })
+    }
+
+    fn piece(&mut self, piece: &Piece) -> Result<(), AsmError> {
+        let ir = self.ir;
+        let chain = &ir.chains[piece.chain];
+        if self.plan.entry(piece.chain) == Some(self.segment) && piece.rules.start == 0 {
+            let start = self.chain(piece.chain);
+            self.b.bind(start)?;
+        }
+        self.b.note(NoteKind::Part, text::chain(chain), None);
+        let (allow, deny) = (self.ends.allow, self.ends.deny);
+        for rule in chain.rules.get(piece.rules.clone()).unwrap_or_default() {
+            let miss = self.b.named_label(format!("after_{rule}"));
+            let pass = match ir.rules[*rule].action {
+                crate::ir::Action::Pass => self.after(piece.chain),
+                _ => miss,
+            };
+            rule::emit(&mut self.b, ir, *rule, self.classes, Exits { allow, deny, pass, miss })?;
+            self.b.bind(miss)?;
+        }
+        if piece.ends_chain {
+            self.chain_end(piece.chain);
+        }
+        Ok(())
+    }
+
+    fn chain_end(&mut self, chain: Chain) {
+        let end = self.ir.chains[chain].end;
+        let (decision, verb, to) = match end {
+            ChainEnd::Allow(decision) => (decision, "allow", self.ends.allow),
+            ChainEnd::Deny(decision) => (decision, "deny", self.ends.deny),
+            ChainEnd::Pass => {
+                let next = self.after(chain);
+                self.b.note(NoteKind::Rule, text::chain_end(self.ir, chain), None);
+                self.b.jump(next);
+                return;
+            }
+        };
+        let at = self.ir.decisions[decision].at;
+        self.b.note(NoteKind::Rule, text::chain_end(self.ir, chain), at);
+        rule::decide(&mut self.b, decision, verb, at, to);
+    }
+
+    /// Where evaluation goes on after a chain. The last chain never passes in an
+    /// IR that verifies; here it would fail closed.
+    fn after(&mut self, chain: Chain) -> Label {
+        let place = self.ir.order.iter().position(|c| *c == chain);
+        match place.and_then(|at| self.ir.order.get(at + 1)) {
+            Some(next) => self.chain(*next),
+            None => self.ends.no_program,
+        }
+    }
+
+    /// The start of a chain: in this program, or a tail call.
+    fn chain(&mut self, chain: Chain) -> Label {
+        match self.plan.entry(chain) {
+            Some(segment) if segment == self.segment => {
+                let b = &mut self.b;
+                *self.chains.entry(chain).or_insert_with(|| b.named_label(chain.to_string()))
+            }
+            Some(segment) => self.call(segment),
+            None => self.ends.no_program,
+        }
+    }
+
+    fn call(&mut self, segment: Segment) -> Label {
+        let b = &mut self.b;
+        *self.calls.entry(segment).or_insert_with(|| b.named_label(format!("to_{segment}")))
+    }
+
+    fn ends(&mut self) -> Result<(), AsmError> {
+        let b = &mut self.b;
+        for (segment, label) in &self.calls {
+            b.note(NoteKind::Part, format!("go on in {segment}"), None);
+            b.bind(*label)?;
+            b.tail_call(MapRef::Private(tables::sub_programs(self.classes)), segment.index() as u32);
+            b.jump(self.ends.no_program);
+        }
+        b.note(NoteKind::Part, "allow", None);
+        b.bind(self.ends.allow)?;
+        b.store_field(STATE_REASON, REASON_POLICY as i32);
+        b.store_field(STATE_VERDICT, VERDICT_ALLOW as i32);
+        b.tail_call(MapRef::Shared(PROGS_MAP), SLOT_ALLOWED);
+        self.drops()
+    }
+
+    /// The three ways to drop; all end in the denied program, and without that
+    /// one at the tail call's fall-through.
+    fn drops(&mut self) -> Result<(), AsmError> {
+        let b = &mut self.b;
+        let drop = b.named_label("drop");
+        b.note(NoteKind::Part, "a program is missing", None);
+        b.bind(self.ends.no_program)?;
+        b.store_field(STATE_DECISION, NO_DECISION as i32);
+        b.store_field(STATE_REASON, REASON_NO_PROGRAM as i32);
+        b.jump(drop);
+        b.note(NoteKind::Part, "a table entry is missing", None);
+        b.bind(self.ends.no_table)?;
+        b.store_field(STATE_DECISION, NO_DECISION as i32);
+        b.store_field(STATE_REASON, REASON_NO_TABLE as i32);
+        b.jump(drop);
+        b.note(NoteKind::Part, "deny", None);
+        b.bind(self.ends.deny)?;
+        b.store_field(STATE_REASON, REASON_POLICY as i32);
+        b.bind(drop)?;
+        b.store_field(STATE_VERDICT, VERDICT_DENY as i32);
+        b.tail_call(MapRef::Shared(PROGS_MAP), SLOT_DENIED);
+        shoot(b);
+        Ok(())
+    }
+}
+
+/// Drops the packet without a word: what is left when even the state is missing.
+fn shoot(b: &mut Builder) {
+    b.push(Insn::mov(Reg::R0, TC_SHOT as i32));
+    b.push(Insn::Exit);
+}

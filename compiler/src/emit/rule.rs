@@ -1,0 +1,300 @@
+//! One rule: tests, then the action.
+
+use std::collections::BTreeMap;
+
+use super::builder::{Builder, SCRATCH};
+use super::{EmitOptions, PIECE_SLOTS, ports, text};
+use crate::abi::{
+    FLAG_ICMP, Field, STATE_DECISION, STATE_DPORT, STATE_DST_CLASS, STATE_DST_PREFIX, STATE_FAMILY,
+    STATE_FLAGS, STATE_ICMP_CODE, STATE_ICMP_TYPE, STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL,
+    STATE_SPORT, STATE_SRC_CLASS, STATE_SRC_PREFIX,
+};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg, Size};
+use crate::image::NoteKind;
+use crate::ir::{
+    Action, AddrSet, Decision, Family, IcmpMatch, Match, PolicyIr, PortMatch, Rule, RuleData, SideMatch,
+};
+use crate::passes::AddressClasses;
+
+/// A side of a packet.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Where it comes from.
+    Src,
+    /// Where it goes to.
+    Dst,
+}
+
+impl Side {
+    pub const BOTH: [Self; 2] = [Self::Src, Self::Dst];
+
+    /// Register that points to the row of the side's class.
+    pub fn row(self) -> Reg {
+        match self {
+            Self::Src => Reg::R7,
+            Self::Dst => Reg::R8,
+        }
+    }
+
+    /// The side's port.
+    pub fn port_field(self) -> Field {
+        match self {
+            Self::Src => STATE_SPORT,
+            Self::Dst => STATE_DPORT,
+        }
+    }
+
+    /// The side's class.
+    pub fn class_field(self) -> Field {
+        match self {
+            Self::Src => STATE_SRC_CLASS,
+            Self::Dst => STATE_DST_CLASS,
+        }
+    }
+
+    /// The side's address as a key of the address table.
+    pub fn key_field(self) -> Field {
+        match self {
+            Self::Src => STATE_SRC_PREFIX,
+            Self::Dst => STATE_DST_PREFIX,
+        }
+    }
+
+    /// What a rule says about the side.
+    pub fn of(self, m: &Match) -> &SideMatch {
+        match self {
+            Self::Src => &m.src,
+            Self::Dst => &m.dst,
+        }
+    }
+
+    /// Whether a rule looks at the side's row.
+    pub fn uses_sets(self, m: &Match) -> bool {
+        let side = self.of(m);
+        let mut ports = side.ports.iter().flatten().chain(&side.not_ports);
+        !side.in_sets.is_empty()
+            || !side.not_in.is_empty()
+            || ports.any(|port| matches!(port, PortMatch::Named { .. }))
+    }
+
+    /// `src` or `dst`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Src => "src",
+            Self::Dst => "dst",
+        }
+    }
+}
+
+/// Where a rule's actions lead.
+#[derive(Copy, Clone)]
+pub(super) struct Exits {
+    pub allow: Label,
+    pub deny: Label,
+    /// The next chain.
+    pub pass: Label,
+    /// The next rule.
+    pub miss: Label,
+}
+
+/// Slots that a rule takes at most, or their equal in branches: a program is full
+/// when either of its budgets is spent.
+pub(super) fn cost(ir: &PolicyIr, rule: Rule, classes: &AddressClasses, options: &EmitOptions) -> u32 {
+    let mut b = Builder::default();
+    let [allow, deny, pass, miss] = [(); 4].map(|()| b.label());
+    // Fails only for labels bound twice; the program itself reports that.
+    let _ = emit(&mut b, ir, rule, classes, Exits { allow, deny, pass, miss });
+    let per_branch = options.max_slots.div_ceil(options.max_branches.max(1));
+    b.slots().max(b.branches().saturating_mul(per_branch))
+}
+
+/// Emits one rule. What does not match goes to `exits.miss`, which the caller binds.
+pub(super) fn emit(
+    b: &mut Builder,
+    ir: &PolicyIr,
+    rule: Rule,
+    classes: &AddressClasses,
+    exits: Exits,
+) -> Result<(), AsmError> {
+    let data = &ir.rules[rule];
+    b.note(NoteKind::Rule, text::rule(ir, data), data.origins.rule.or(ir.decisions[data.decision].at));
+    protocol_tests(b, data, exits.miss)?;
+    for side in Side::BOTH {
+        port_tests(b, side, data, classes, exits.miss)?;
+    }
+    for side in Side::BOTH {
+        set_tests(b, side, ir, data, classes, exits.miss);
+    }
+    action(b, data, exits);
+    Ok(())
+}
+
+fn protocol_tests(b: &mut Builder, rule: &RuleData, miss: Label) -> Result<(), AsmError> {
+    let m = &rule.matches;
+    let at = rule.origins.protocol.or(rule.origins.rule);
+    if let Some(family) = m.family {
+        b.note(NoteKind::Test, text::family(family), rule.origins.rule);
+        b.load_field(STATE_FAMILY);
+        b.jump_if(Cond::Ne, if family == Family::V4 { 4 } else { 6 }, miss);
+        b.count_branches(1);
+    }
+    if let Some(protocol) = m.protocol {
+        b.note(NoteKind::Test, text::protocol(protocol), at);
+        b.load_field(STATE_PROTOCOL);
+        b.jump_if(Cond::Ne, protocol.into(), miss);
+        b.count_branches(1);
+    }
+    if let Some(protocol) = m.not_protocol {
+        b.note(NoteKind::Test, format!("not {}", text::protocol(protocol)), at);
+        b.load_field(STATE_PROTOCOL);
+        b.jump_if(Cond::Eq, protocol.into(), miss);
+        b.count_branches(1);
+    }
+    if let Some(icmp) = m.icmp {
+        b.note(NoteKind::Test, text::icmp(icmp), at);
+        icmp_test(b, icmp, miss);
+    }
+    if let Some(icmp) = m.not_icmp {
+        b.note(NoteKind::Test, format!("not {}", text::icmp(icmp)), at);
+        let other = b.label();
+        icmp_test(b, icmp, other);
+        b.jump(miss);
+        b.bind(other)?;
+    }
+    Ok(())
+}
+
+/// Goes to `no` unless the packet has this type and code. They are 0 in packets
+/// that have none, so that only type 0 needs the flag.
+fn icmp_test(b: &mut Builder, icmp: IcmpMatch, no: Label) {
+    b.count_branches(3);
+    if icmp.icmp_type == 0 {
+        b.load_field(STATE_FLAGS);
+        b.mask(FLAG_ICMP);
+        b.jump_if(Cond::Eq, 0, no);
+    }
+    b.load_field(STATE_ICMP_TYPE);
+    b.jump_if(Cond::Ne, icmp.icmp_type.into(), no);
+    if let Some(code) = icmp.code {
+        b.load_field(STATE_ICMP_CODE);
+        b.jump_if(Cond::Ne, code.into(), no);
+    }
+}
+
+fn port_tests(
+    b: &mut Builder,
+    side: Side,
+    rule: &RuleData,
+    classes: &AddressClasses,
+    miss: Label,
+) -> Result<(), AsmError> {
+    let at = match side {
+        Side::Src => rule.origins.src_ports,
+        Side::Dst => rule.origins.dst_ports,
+    };
+    let at = at.or(rule.origins.rule);
+    let (criteria, protocol) = (side.of(&rule.matches), rule.matches.protocol);
+    if let Some(list) = &criteria.ports {
+        b.note(NoteKind::Test, text::ports(side, "", list), at);
+        let hit = b.label();
+        ports::test(b, side, list, protocol, classes, hit, miss)?;
+        b.bind(hit)?;
+    }
+    if !criteria.not_ports.is_empty() {
+        b.note(NoteKind::Test, text::ports(side, "not ", &criteria.not_ports), at);
+        let other = b.label();
+        ports::test(b, side, &criteria.not_ports, protocol, classes, miss, other)?;
+        b.bind(other)?;
+    }
+    Ok(())
+}
+
+fn set_tests(
+    b: &mut Builder,
+    side: Side,
+    ir: &PolicyIr,
+    rule: &RuleData,
+    classes: &AddressClasses,
+    miss: Label,
+) {
+    let criteria = side.of(&rule.matches);
+    if criteria.in_sets.is_empty() && criteria.not_in.is_empty() {
+        return;
+    }
+    let at = match side {
+        Side::Src => rule.origins.src,
+        Side::Dst => rule.origins.dst,
+    };
+    b.note(NoteKind::Test, text::sets(ir, side, criteria), at.or(rule.origins.rule));
+    row_tests(b, side, &criteria.in_sets, &criteria.not_in, classes, miss);
+}
+
+/// Goes to `no` unless the side's row has the bits of all sets in `inside` and
+/// of none in `outside`: one load and at most one mask and one compare for each
+/// 32 bits that matter. A set without bit has no members.
+pub(super) fn row_tests(
+    b: &mut Builder,
+    side: Side,
+    inside: &[AddrSet],
+    outside: &[AddrSet],
+    classes: &AddressClasses,
+    no: Label,
+) {
+    let mut words: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
+    for set in inside {
+        match classes.bit(*set) {
+            Some(bit) => words.entry(bit.as_u32() / 32).or_default().0 |= 1 << (bit.as_u32() % 32),
+            None => b.jump(no),
+        }
+    }
+    for bit in outside.iter().filter_map(|set| classes.bit(*set)) {
+        words.entry(bit.as_u32() / 32).or_default().1 |= 1 << (bit.as_u32() % 32);
+    }
+    for (word, (set, clear)) in words {
+        if set & clear != 0 {
+            b.jump(no);
+            return;
+        }
+        b.count_branches(1);
+        b.push(Insn::load(Size::B4, SCRATCH, side.row(), (word * 4) as i16));
+        if set == 0 {
+            b.jump_if(Cond::Set, clear, no);
+        } else {
+            b.mask(set | clear);
+            b.jump_if(Cond::Ne, set, no);
+        }
+    }
+}
+
+fn action(b: &mut Builder, rule: &RuleData, exits: Exits) {
+    let at = rule.origins.rule;
+    match rule.action {
+        Action::Allow => decide(b, rule.decision, "allow", at, exits.allow),
+        Action::Deny => decide(b, rule.decision, "deny", at, exits.deny),
+        Action::Pass => {
+            b.note(NoteKind::Test, "pass", at);
+            b.jump(exits.pass);
+        }
+        Action::Log => {
+            b.note(NoteKind::Test, "log", at);
+            b.load_field(STATE_LOGGED);
+            b.push(Insn::alu(AluOp::Add, SCRATCH, 1));
+            b.store_field(STATE_LOGGED, SCRATCH);
+            b.store_field(STATE_LOG_DECISION, rule.decision.as_u32() as i32);
+        }
+    }
+}
+
+/// Stores the decision and goes to where the verdict is made: [`PIECE_SLOTS`].
+pub(super) fn decide(
+    b: &mut Builder,
+    decision: Decision,
+    verb: &str,
+    at: Option<crate::ir::Origin>,
+    to: Label,
+) {
+    const { assert!(PIECE_SLOTS == 2) };
+    b.note(NoteKind::Test, format!("{verb} by {decision}"), at);
+    b.store_field(STATE_DECISION, decision.as_u32() as i32);
+    b.jump(to);
+}
