@@ -11,6 +11,7 @@
 
 pub mod abi;
 pub mod bpf;
+pub mod compile;
 pub mod diag;
 pub mod emit;
 pub mod image;

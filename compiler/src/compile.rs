@@ -1,0 +1,95 @@
+//! The back half of the compiler in one call: verify, optimise, plan, emit.
+//!
+//! ```
+//! # use polc_compiler::{compile::{compile, CompileOptions}, ir};
+//! # let policy = ir::generate::policy(1, &ir::generate::Shape::default());
+//! let image = compile(policy, &CompileOptions::default())?;
+//! assert!(image.programs[0].code.slots() > 0);
+//! # Ok::<(), polc_compiler::compile::CompileError>(())
+//! ```
+
+use crate::emit::{EmitError, EmitOptions, emit};
+use crate::image::PolicyImage;
+use crate::ir::{PolicyIr, VerifyErrors, verify};
+
+/// How to compile.
+#[derive(Clone, Debug)]
+pub struct CompileOptions {
+    /// 0: no pass; 1: what only makes the policy smaller; 2: reordering as well.
+    /// Default 2. Verdicts are the same at every level.
+    pub level: u8,
+    /// Whether the verifier runs after each pass in release builds as well; it
+    /// always does in debug builds. Default false. Linear in the policy.
+    pub verify: bool,
+    /// Limits of programs and tables.
+    pub limits: EmitOptions,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        Self { level: 2, verify: false, limits: EmitOptions::default() }
+    }
+}
+
+/// A policy cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The policy is too large.
+    #[error("{0}")]
+    Limit(#[source] EmitError),
+    /// The IR is not valid, as it came in or after a pass: a bug of polc.
+    #[error("bug in polc: {0}")]
+    Invalid(#[from] VerifyErrors),
+    /// Emitted pieces do not fit together: a bug of polc.
+    #[error("bug in polc: {0}")]
+    Emit(#[source] EmitError),
+}
+
+impl CompileError {
+    /// Whether the policy is too large (exit code 4), as against a bug of polc (70).
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Limit(_))
+    }
+}
+
+impl From<EmitError> for CompileError {
+    fn from(error: EmitError) -> Self {
+        if error.is_limit() { Self::Limit(error) } else { Self::Emit(error) }
+    }
+}
+
+/// Compiles one policy.
+///
+/// # Errors
+/// See [`CompileError`].
+pub fn compile(ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+    verify(&ir)?;
+    Ok(emit(&ir, &options.limits)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Direction;
+    use crate::ir::generate::{Shape, policy};
+
+    #[test]
+    fn limits_and_bugs_are_told_apart() {
+        let limits = EmitOptions { max_slots: 140, ..EmitOptions::default() };
+        let options = CompileOptions { limits, ..CompileOptions::default() };
+        let error = compile(policy(3, &Shape { rules: 30, ..Shape::default() }), &options).unwrap_err();
+        assert!(error.is_limit(), "{error}");
+        let error = compile(PolicyIr::new("empty", Direction::Ingress), &options).unwrap_err();
+        assert!(!error.is_limit() && error.to_string().starts_with("bug in polc"), "{error}");
+    }
+
+    #[test]
+    fn compiling_twice_gives_equal_images() {
+        for seed in 0..50 {
+            let ir = policy(seed, &Shape::default());
+            let options = CompileOptions::default();
+            assert_eq!(compile(ir.clone(), &options), compile(ir, &options), "seed {seed}");
+        }
+    }
+}
