@@ -1,7 +1,77 @@
-//! Optimisation passes over [`crate::ir::PolicyIr`].
+//! Optimisation passes over [`crate::ir::PolicyIr`], and facts that the emitter
+//! builds on.
+//!
+//! A pass is one file and one function. [`optimize`] is the pipeline: a plain
+//! sequence with the verifier after each step. Every pass keeps verdict, decision
+//! and log records of every packet; each file says why.
+//!
+//! [`classify`] and [`plan`] are not optimisations: the emitter calls them on the
+//! optimised IR. Flat dispatch (columns by protocol and port, rows by class) will
+//! be one more set of facts beside [`classify`], computed from the same IR.
 
 mod classify;
+mod facts;
+mod nets;
+mod normalise;
 mod plan;
+mod ports;
+mod prune;
+#[cfg(test)]
+mod testing;
 
 pub use classify::{AddressClasses, Class, SetBit, classify};
+pub use normalise::{Normalised, normalise};
 pub use plan::{Budget, MAX_SEGMENTS, Piece, PlanError, ProgramPlan, Segment, plan};
+pub use prune::{MAX_PAIRS, Pruned, prune};
+
+use crate::ir::{PolicyIr, VerifyErrors, verify};
+
+/// How to optimise.
+#[derive(Clone, Debug)]
+pub struct OptOptions {
+    /// 0: nothing; 1: normalise and prune; 2 and above: reorder too. Default 2.
+    /// Lower it to read what the resolver said, or to find a pass at fault.
+    pub level: u8,
+    /// Whether the verifier runs after each pass in release builds as well; it
+    /// always does in debug builds. Default false. Linear in the policy.
+    pub verify: bool,
+}
+
+impl Default for OptOptions {
+    fn default() -> Self {
+        Self { level: 2, verify: false }
+    }
+}
+
+/// What the passes changed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptStats {
+    /// By [`normalise`].
+    pub normalised: Normalised,
+    /// By [`prune`].
+    pub pruned: Pruned,
+}
+
+/// Optimises a policy; the input is always verified.
+///
+/// # Errors
+/// The IR is not valid: as it came in, or by a fault of the pass that the error
+/// names. Both are bugs of polc.
+pub fn optimize(ir: &mut PolicyIr, options: &OptOptions) -> Result<OptStats, VerifyErrors> {
+    let mut stats = OptStats::default();
+    verify(ir)?;
+    if options.level >= 1 {
+        stats.normalised = normalise(ir);
+        verify_after(ir, options, "normalise")?;
+        stats.pruned = prune(ir);
+        verify_after(ir, options, "prune")?;
+    }
+    Ok(stats)
+}
+
+fn verify_after(ir: &PolicyIr, options: &OptOptions, pass: &'static str) -> Result<(), VerifyErrors> {
+    if options.verify || cfg!(debug_assertions) {
+        return verify(ir).map_err(|e| VerifyErrors { after: Some(pass), ..e });
+    }
+    Ok(())
+}

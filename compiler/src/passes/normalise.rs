@@ -1,0 +1,270 @@
+//! Normalise: brings criteria and sets into one form.
+//!
+//! What: sets of listed CIDRs are aggregated to the fewest prefixes, equal sets
+//! become one; port lists are sorted and joined, with excluded ranges cut out of
+//! included ones; facts that criteria imply are written down (an ICMP type and a
+//! family give the protocol, a set of IPv4 prefixes gives the family); criteria
+//! that are then always true are dropped; a match that can hold for no packet
+//! becomes the one form of that, an empty destination port list and nothing else.
+//!
+//! Why sound: each step replaces a match by one that holds for the same packets,
+//! by the facts listed in `facts.rs`; the steps repeat until nothing changes. A
+//! set that covers a whole family says nothing about packets of that family, and
+//! everything about the other: it is dropped only once the family is known.
+//! Members of selector sets are data: of these, only equal copies (same name,
+//! same members) are merged.
+//!
+//! Cost: linear in the criteria, sorting of lists; at most a few rounds per rule,
+//! since a round that changes something fixes a fact or drops a criterion.
+
+use std::collections::BTreeMap;
+
+use cranelift_entity::SecondaryMap;
+
+use super::facts::{self, ICMP, ICMPV6};
+use super::{nets, ports};
+use crate::ir::{AddrSet, AddrSetData, Family, Match, PolicyIr, PortMatch, SetKind, SideMatch};
+
+/// What the pass changed.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Normalised {
+    /// Rules whose match has another form now.
+    pub rules: usize,
+    /// Sets that became another, equal set in all rules.
+    pub sets: usize,
+}
+
+/// Brings all rules and sets into the normal form. Sets that are merged away stay
+/// in the IR unused. `ir` must have passed [`crate::ir::verify`].
+pub fn normalise(ir: &mut PolicyIr) -> Normalised {
+    for (_, set) in ir.sets.iter_mut() {
+        if set.kind == SetKind::Nets {
+            set.nets = nets::aggregate(&set.nets);
+        }
+    }
+    let (same, merged) = equal_sets(ir);
+    let mut changed = Normalised { rules: 0, sets: merged };
+    for rule in ir.rules.keys() {
+        let before = &ir.rules[rule].matches;
+        let after = normal_form(ir, &same, before.clone());
+        if *before != after {
+            ir.rules[rule].matches = after;
+            changed.rules += 1;
+        }
+    }
+    changed
+}
+
+/// For each set the first one that is equal to it, and how many are not first.
+fn equal_sets(ir: &PolicyIr) -> (SecondaryMap<AddrSet, AddrSet>, usize) {
+    let mut first: BTreeMap<(SetKind, &str, &[ipnet::IpNet]), AddrSet> = BTreeMap::new();
+    let mut same = SecondaryMap::with_default(AddrSet::from_u32(0));
+    let mut merged = 0;
+    for (id, AddrSetData { kind, name, nets }) in &ir.sets {
+        let name = if *kind == SetKind::Nets { "" } else { name.as_str() };
+        same[id] = *first.entry((*kind, name, nets)).or_insert(id);
+        merged += usize::from(same[id] != id);
+    }
+    (same, merged)
+}
+
+/// The match that no packet satisfies.
+pub(super) fn never() -> Match {
+    Match { dst: SideMatch { ports: Some(Vec::new()), ..SideMatch::default() }, ..Match::default() }
+}
+
+/// A match that can hold for no packet.
+struct Never;
+
+type Step = Result<(), Never>;
+
+fn normal_form(ir: &PolicyIr, same: &SecondaryMap<AddrSet, AddrSet>, mut m: Match) -> Match {
+    rename_sets(&mut m.src, same);
+    rename_sets(&mut m.dst, same);
+    loop {
+        let before = m.clone();
+        match round(ir, &mut m) {
+            Err(Never) => return never(),
+            Ok(()) if m == before => return m,
+            Ok(()) => {}
+        }
+    }
+}
+
+fn rename_sets(side: &mut SideMatch, same: &SecondaryMap<AddrSet, AddrSet>) {
+    for set in side.in_sets.iter_mut().chain(&mut side.not_in) {
+        *set = same[*set];
+    }
+    for port in side.ports.iter_mut().flatten().chain(&mut side.not_ports) {
+        if let PortMatch::Named { set, .. } = port {
+            *set = same[*set];
+        }
+    }
+}
+
+fn round(ir: &PolicyIr, m: &mut Match) -> Step {
+    for side in [Side::Src, Side::Dst] {
+        ports_of_side(m, side)?;
+        sets_of_side(ir, m, side)?;
+    }
+    icmp(m)?;
+    protocol(m)
+}
+
+/// Which side of a match.
+#[derive(Copy, Clone)]
+enum Side {
+    Src,
+    Dst,
+}
+
+impl Side {
+    fn of(self, m: &mut Match) -> &mut SideMatch {
+        match self {
+            Self::Src => &mut m.src,
+            Self::Dst => &mut m.dst,
+        }
+    }
+}
+
+fn ports_of_side(m: &mut Match, which: Side) -> Step {
+    let no_ports = facts::excludes_ports(m);
+    let (is, is_not) = (m.protocol, m.not_protocol);
+    let possible = |port: &PortMatch| match *port {
+        PortMatch::Range(..) => true,
+        PortMatch::Named { protocol, .. } => {
+            facts::has_ports(protocol) && is.is_none_or(|p| p == protocol) && is_not != Some(protocol)
+        }
+    };
+    let side = which.of(m);
+    side.not_ports.retain(possible);
+    side.not_ports = if no_ports { Vec::new() } else { ports::canonical(&side.not_ports) };
+    let Some(have) = &mut side.ports else { return Ok(()) };
+    have.retain(possible);
+    *have = ports::without_ranges(have, &side.not_ports);
+    side.not_ports.retain(|not| matches!(not, PortMatch::Named { .. }));
+    have.retain(|port| !side.not_ports.contains(port));
+    side.not_ports.retain(|not| !ports::are_disjoint(have, &[*not]));
+    if have.is_empty() || no_ports {
+        return Err(Never);
+    }
+    let protocol = named_protocol(have);
+    m.protocol = m.protocol.or(protocol);
+    Ok(())
+}
+
+/// The protocol that all alternatives are about, if there is one.
+fn named_protocol(ports: &[PortMatch]) -> Option<u8> {
+    let of = |port: &PortMatch| match *port {
+        PortMatch::Range(..) => None,
+        PortMatch::Named { protocol, .. } => Some(protocol),
+    };
+    let first = ports.first().and_then(of)?;
+    ports.iter().all(|port| of(port) == Some(first)).then_some(first)
+}
+
+fn sets_of_side(ir: &PolicyIr, m: &mut Match, which: Side) -> Step {
+    let families = [Family::V4, Family::V6].map(|f| (f, possible(ir, m, which, f)));
+    let family = match families {
+        [(_, false), (_, false)] => return Err(Never),
+        [(v4, true), (_, false)] => Some(v4),
+        [(_, false), (v6, true)] => Some(v6),
+        _ => None,
+    };
+    match (m.family, family) {
+        (Some(have), Some(of_sets)) if have != of_sets => return Err(Never),
+        (None, Some(of_sets)) => m.family = Some(of_sets),
+        _ => {}
+    }
+    let relevant: &[Family] = match m.family {
+        Some(Family::V4) => &[Family::V4],
+        Some(Family::V6) => &[Family::V6],
+        None => &[Family::V4, Family::V6],
+    };
+    let side = which.of(m);
+    let everything = |set: &AddrSet| {
+        facts::known(ir, *set).is_some_and(|nets| relevant.iter().all(|f| nets::covers_family(nets, *f)))
+    };
+    let nothing = |set: &AddrSet| {
+        facts::known(ir, *set).is_some_and(|nets| !nets.iter().any(|n| relevant.contains(&nets::family(n))))
+    };
+    for list in [&mut side.in_sets, &mut side.not_in] {
+        list.sort_unstable();
+        list.dedup();
+    }
+    side.in_sets.retain(|set| !everything(set));
+    side.not_in.retain(|set| !nothing(set));
+    match side.in_sets.iter().any(|set| side.not_in.contains(set)) {
+        true => Err(Never),
+        false => Ok(()),
+    }
+}
+
+/// Whether the known sets leave any address of the family on a side.
+fn possible(ir: &PolicyIr, m: &mut Match, which: Side, family: Family) -> bool {
+    let side = which.of(m);
+    let has = |set: &AddrSet| {
+        facts::known(ir, *set).is_none_or(|nets| nets.iter().any(|n| nets::family(n) == family))
+    };
+    let all = |set: &AddrSet| facts::known(ir, *set).is_some_and(|nets| nets::covers_family(nets, family));
+    side.in_sets.iter().all(has) && !side.not_in.iter().any(all)
+}
+
+fn icmp(m: &mut Match) -> Step {
+    if let Some(not) = m.not_icmp {
+        match m.icmp {
+            Some(have) if facts::icmp_covers(not, have) => return Err(Never),
+            Some(have) if facts::icmp_disjoint(have, not) => m.not_icmp = None,
+            _ if facts::excludes_icmp(m) => m.not_icmp = None,
+            _ => {}
+        }
+    }
+    if m.icmp.is_none() {
+        return Ok(());
+    }
+    if facts::excludes_icmp(m) {
+        return Err(Never);
+    }
+    m.family = m.family.or(m.protocol.and_then(facts::icmp_family));
+    m.protocol = m.protocol.or(m.family.map(|family| match family {
+        Family::V4 => ICMP,
+        Family::V6 => ICMPV6,
+    }));
+    Ok(())
+}
+
+fn protocol(m: &mut Match) -> Step {
+    let Some(not) = m.not_protocol else { return Ok(()) };
+    if m.protocol == Some(not) {
+        return Err(Never);
+    }
+    let never_is = m.protocol.is_some()
+        || (facts::needs_ports(m) && !facts::has_ports(not))
+        || (m.icmp.is_some() && facts::icmp_family(not).is_none());
+    if never_is {
+        m.not_protocol = None;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::generate::Shape;
+    use crate::passes::testing::differential;
+
+    #[test]
+    fn normalising_keeps_every_outcome() {
+        let changed = differential(&Shape::default(), 1500, |ir| normalise(ir).rules);
+        assert!(changed > 3_000, "{changed}");
+    }
+
+    #[test]
+    fn normal_forms_stay() {
+        for seed in 0..300 {
+            let mut ir = crate::ir::generate::policy(seed, &Shape::default());
+            normalise(&mut ir);
+            assert_eq!(normalise(&mut ir).rules, 0, "seed {seed}");
+        }
+    }
+}
