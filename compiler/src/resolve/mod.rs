@@ -1,1 +1,205 @@
-//! Objects and inventory to [`crate::ir::PolicyIr`].
+//! Objects and inventory to [`PolicyIr`]: what policy means for one endpoint and
+//! direction.
+//!
+//! ```text
+//! Objects ─inventory─▶ endpoints, network sets, labels ─┐
+//!    │                                                  ├─▶ membership of every set ─┐
+//!    └─kubernetes, calico─▶ policies in one form ───────┘                            ├─build─▶ PolicyIr
+//!                                └─▶ who is selected by what, in evaluation order ───┘
+//! ```
+//!
+//! Everything is worked out once in [`Cluster::new`]: each distinct selector is
+//! evaluated once, on the items that its most selective label leaves. Resolving
+//! an endpoint then copies what it uses.
+//!
+//! Which rules and sets an IR has depends on the policies only; who is in a set
+//! is data. The exception are named ports: see the `rule` module.
+
+mod build;
+mod calico;
+mod check;
+pub mod codes;
+mod index;
+mod inventory;
+mod kubernetes;
+mod peers;
+mod policy;
+mod rule;
+mod sets;
+#[cfg(test)]
+mod tests;
+mod tiers;
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use cranelift_entity::{PrimaryMap, SecondaryMap, entity_impl};
+
+pub use inventory::EndpointData;
+pub use policy::PolicyData;
+pub use tiers::TierData;
+
+use crate::diag::{Diagnostic, Sources};
+use crate::ir::{AddrSet, AddrSetData, Direction, File, PolicyIr};
+use crate::manifest::Objects;
+use crate::selector::Selector;
+use index::LabelIndex;
+use inventory::Inventory;
+use policy::Context;
+use sets::SetTable;
+use tiers::Tiers;
+
+/// An endpoint that policy may select.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint(u32);
+entity_impl!(Endpoint, "endpoint");
+
+/// A policy; numbered in evaluation order.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Policy(u32);
+entity_impl!(Policy, "policy");
+
+/// Policies and inventory, ready to be resolved for each endpoint.
+pub struct Cluster {
+    inventory: Inventory,
+    policies: PrimaryMap<Policy, PolicyData>,
+    tiers: Tiers,
+    /// Names of the input files.
+    files: PrimaryMap<File, String>,
+    /// Every set that a policy uses.
+    sets: PrimaryMap<AddrSet, AddrSetData>,
+    /// The policies that select an endpoint, in evaluation order.
+    selecting: SecondaryMap<Endpoint, Vec<Policy>>,
+    owners: HashMap<IpAddr, Vec<Endpoint>>,
+    names: HashMap<String, Endpoint>,
+}
+
+impl Cluster {
+    /// Takes stock of the objects; `sources` is where they were read from.
+    ///
+    /// The diagnostics say what is wrong with the objects taken together; with
+    /// an error among them the cluster must not be used for enforcement.
+    pub fn new(sources: &Sources, objects: Objects) -> (Self, Vec<Diagnostic>) {
+        let inventory = Inventory::new(&objects);
+        let used = objects.calico_policies.iter().map(|p| p.tier.value.as_str());
+        let tiers = Tiers::new(&objects.tiers, used, |tier| policy::origin(sources, tier.meta.span));
+        let mut context = Context {
+            sources,
+            named: inventory.named_ports(),
+            sets: SetTable::default(),
+            diagnostics: check::check(&objects, &tiers),
+        };
+        let policies = convert(&objects, &tiers, &mut context);
+        let index = LabelIndex::new(&inventory);
+        let sets = context.sets.fill(&inventory, &index);
+        let selecting = selecting(&policies, &inventory, &index);
+        let files = sources.iter().map(|(_, file)| file.name.clone()).collect();
+        let (owners, names) = (owners(&inventory), names(&inventory));
+        let cluster = Self { inventory, policies, tiers, files, sets, selecting, owners, names };
+        (cluster, context.diagnostics)
+    }
+
+    /// All endpoints: pods that are not host-networked and have not finished.
+    pub fn endpoints(&self) -> &PrimaryMap<Endpoint, EndpointData> {
+        &self.inventory.endpoints
+    }
+
+    /// All policies in evaluation order.
+    pub fn policies(&self) -> &PrimaryMap<Policy, PolicyData> {
+        &self.policies
+    }
+
+    /// All tiers in evaluation order, built-in ones included.
+    pub fn tiers(&self) -> impl Iterator<Item = &TierData> {
+        self.tiers.iter()
+    }
+
+    /// The endpoint of a pod; `None` if there is no such pod or it is no endpoint.
+    pub fn endpoint_by_name(&self, namespace: &str, name: &str) -> Option<Endpoint> {
+        self.names.get(&format!("{namespace}/{name}")).copied()
+    }
+
+    /// The endpoints that have an address; more than one only in broken input.
+    pub fn owners(&self, address: IpAddr) -> &[Endpoint] {
+        self.owners.get(&address).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// A label of an endpoint as selectors see it, inherited ones included.
+    pub fn label(&self, endpoint: Endpoint, key: &str) -> Option<&str> {
+        self.inventory.labels(endpoint.as_u32()).get(key)
+    }
+
+    /// The policies that select an endpoint, in evaluation order; each may govern
+    /// one direction, both, or none.
+    pub fn selecting(&self, endpoint: Endpoint) -> &[Policy] {
+        &self.selecting[endpoint]
+    }
+
+    /// What policy says about packets to or from an endpoint.
+    pub fn resolve(&self, endpoint: Endpoint, direction: Direction) -> PolicyIr {
+        let data = &self.inventory.endpoints[endpoint];
+        let name = format!("{}/{}", data.namespace, data.name);
+        build::build(self, name, direction, self.selecting(endpoint), &data.namespace)
+    }
+
+    /// What one policy alone says, as for an endpoint that nothing else selects;
+    /// `None` if the policy does not govern the direction. For a global policy
+    /// the profile at the end is `kns.*`.
+    pub fn resolve_policy(&self, policy: Policy, direction: Direction) -> Option<PolicyIr> {
+        let data = &self.policies[policy];
+        let namespace = data.namespace.as_deref().unwrap_or("*");
+        let build = || build::build(self, data.display_name(), direction, &[policy], namespace);
+        data.governs(direction).then(build)
+    }
+}
+
+/// All policies in the common form, in evaluation order.
+fn convert(objects: &Objects, tiers: &Tiers, context: &mut Context<'_>) -> PrimaryMap<Policy, PolicyData> {
+    let mut policies: Vec<(usize, String, PolicyData)> = Vec::new();
+    let mut add = |policy: PolicyData, kind: &str| {
+        policies.push((tiers.rank(&policy.tier), policy.tie_break(kind), policy));
+    };
+    for policy in &objects.kubernetes_policies {
+        add(kubernetes::convert(policy, context), kubernetes::SORT_KIND);
+    }
+    for policy in &objects.calico_policies {
+        add(calico::convert(policy, context), &policy.meta.kind);
+    }
+    policies.sort_by(|(tier, name, policy), (other_tier, other_name, other)| {
+        let order = || policy.order.total_cmp(&other.order);
+        tier.cmp(other_tier).then_with(order).then_with(|| name.cmp(other_name))
+    });
+    policies.into_iter().map(|(_, _, policy)| policy).collect()
+}
+
+fn selecting(
+    policies: &PrimaryMap<Policy, PolicyData>,
+    inventory: &Inventory,
+    index: &LabelIndex<'_>,
+) -> SecondaryMap<Endpoint, Vec<Policy>> {
+    let mut known: HashMap<&Selector, Vec<Endpoint>> = HashMap::new();
+    let mut selecting: SecondaryMap<Endpoint, Vec<Policy>> = SecondaryMap::new();
+    for (policy, data) in policies {
+        let endpoints = known.entry(&data.selector).or_insert_with(|| {
+            index.matches(&data.selector).into_iter().map_while(|item| inventory.endpoint(item)).collect()
+        });
+        for endpoint in endpoints {
+            selecting[*endpoint].push(policy);
+        }
+    }
+    selecting
+}
+
+fn owners(inventory: &Inventory) -> HashMap<IpAddr, Vec<Endpoint>> {
+    let mut owners: HashMap<IpAddr, Vec<Endpoint>> = HashMap::new();
+    for (endpoint, data) in &inventory.endpoints {
+        for ip in &data.ips {
+            owners.entry(*ip).or_default().push(endpoint);
+        }
+    }
+    owners
+}
+
+fn names(inventory: &Inventory) -> HashMap<String, Endpoint> {
+    inventory.endpoints.iter().map(|(e, data)| (format!("{}/{}", data.namespace, data.name), e)).collect()
+}
