@@ -10,19 +10,23 @@
 //! be one more set of facts beside [`classify`], computed from the same IR.
 
 mod classify;
+mod cost;
 mod facts;
 mod nets;
 mod normalise;
 mod plan;
 mod ports;
 mod prune;
+mod reorder;
 #[cfg(test)]
 mod testing;
 
 pub use classify::{AddressClasses, Class, SetBit, classify};
+pub use cost::{Profile, cost};
 pub use normalise::{Normalised, normalise};
 pub use plan::{Budget, MAX_SEGMENTS, Piece, PlanError, ProgramPlan, Segment, plan};
 pub use prune::{MAX_PAIRS, Pruned, prune};
+pub use reorder::{EXACT, MAX_EDGES, MAX_RULES, Reordered, reorder};
 
 use crate::ir::{PolicyIr, VerifyErrors, verify};
 
@@ -32,6 +36,9 @@ pub struct OptOptions {
     /// 0: nothing; 1: normalise and prune; 2 and above: reorder too. Default 2.
     /// Lower it to read what the resolver said, or to find a pass at fault.
     pub level: u8,
+    /// How often each decision was hit. Default none: a model takes its place.
+    /// Set it from counters or a replayed capture of this policy's traffic.
+    pub profile: Option<Profile>,
     /// Whether the verifier runs after each pass in release builds as well; it
     /// always does in debug builds. Default false. Linear in the policy.
     pub verify: bool,
@@ -39,7 +46,7 @@ pub struct OptOptions {
 
 impl Default for OptOptions {
     fn default() -> Self {
-        Self { level: 2, verify: false }
+        Self { level: 2, profile: None, verify: false }
     }
 }
 
@@ -50,6 +57,8 @@ pub struct OptStats {
     pub normalised: Normalised,
     /// By [`prune`].
     pub pruned: Pruned,
+    /// By [`reorder`].
+    pub reordered: Reordered,
 }
 
 /// Optimises a policy; the input is always verified.
@@ -65,6 +74,10 @@ pub fn optimize(ir: &mut PolicyIr, options: &OptOptions) -> Result<OptStats, Ver
         verify_after(ir, options, "normalise")?;
         stats.pruned = prune(ir);
         verify_after(ir, options, "prune")?;
+    }
+    if options.level >= 2 {
+        stats.reordered = reorder(ir, options.profile.as_ref());
+        verify_after(ir, options, "reorder")?;
     }
     Ok(stats)
 }

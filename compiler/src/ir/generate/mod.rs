@@ -80,6 +80,14 @@ fn net(rng: &mut Rng) -> IpNet {
     }
 }
 
+/// Up to `n` members of a set: sorted, without duplicates.
+pub fn nets(rng: &mut Rng, n: usize) -> Vec<IpNet> {
+    let mut nets: Vec<IpNet> = (0..n).map(|_| net(rng)).collect();
+    nets.sort();
+    nets.dedup();
+    nets
+}
+
 fn set(rng: &mut Rng, ir: &PolicyIr, shape: &Shape) -> AddrSetData {
     let twin = rng.below(ir.sets.len());
     if rng.chance(15)
@@ -87,9 +95,8 @@ fn set(rng: &mut Rng, ir: &PolicyIr, shape: &Shape) -> AddrSetData {
     {
         return twin.clone();
     }
-    let mut nets: Vec<IpNet> = (0..rng.below(shape.nets + 1)).map(|_| net(rng)).collect();
-    nets.sort();
-    nets.dedup();
+    let n = rng.below(shape.nets + 1);
+    let nets = nets(rng, n);
     let kind = rng.of([SetKind::Nets, SetKind::Members]);
     let name = match kind {
         SetKind::Nets => nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
