@@ -1,51 +1,17 @@
-//! What is wrong or suspicious about the objects taken together.
-
-use std::collections::HashMap;
+//! What is suspicious about the objects taken together.
 
 use super::tiers::Tiers;
 use super::{calico, codes, kubernetes};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::Direction;
-use crate::manifest::{CalicoPolicy, Meta, Objects};
+use crate::manifest::{CalicoPolicy, Objects};
 
 /// All findings, in the order of the objects within each kind.
 pub(super) fn check(objects: &Objects, tiers: &Tiers) -> Vec<Diagnostic> {
-    let mut found = duplicates(objects);
-    found.extend(objects.calico_policies.iter().filter_map(|policy| unknown_tier(policy, tiers)));
+    let mut found: Vec<Diagnostic> =
+        objects.calico_policies.iter().filter_map(|policy| unknown_tier(policy, tiers)).collect();
     found.extend(rules_without_effect(objects));
     found
-}
-
-/// Objects that are declared more than once. Which one would hold in a cluster
-/// depends on the order of applying them, so none is taken silently.
-fn duplicates(objects: &Objects) -> Vec<Diagnostic> {
-    let mut seen: HashMap<(&str, &str, Option<&str>, &str), Span> = HashMap::new();
-    let mut found = Vec::new();
-    for (group, meta) in metas(objects) {
-        let key = (group, meta.kind.as_str(), meta.namespace.as_deref(), meta.name.as_str());
-        let Some(first) = seen.insert(key, meta.span) else { continue };
-        let name = match &meta.namespace {
-            Some(namespace) => format!("{namespace}/{}", meta.name),
-            None => meta.name.clone(),
-        };
-        found.push(
-            Diagnostic::error(codes::DUPLICATE, meta.span, format!("{} {name} is declared twice", meta.kind))
-                .related(first, "first declared here")
-                .help("keep one of them"),
-        );
-    }
-    found
-}
-
-/// Every object with the API group that its kind belongs to.
-fn metas(objects: &Objects) -> impl Iterator<Item = (&'static str, &Meta)> {
-    let core = objects.namespaces.iter().chain(&objects.service_accounts);
-    let core = core.chain(objects.pods.iter().map(|o| &o.meta));
-    let kubernetes = objects.kubernetes_policies.iter().map(|o| &o.meta);
-    let calico = objects.network_sets.iter().map(|o| &o.meta);
-    let calico = calico.chain(objects.calico_policies.iter().map(|o| &o.meta));
-    let calico = calico.chain(objects.tiers.iter().map(|o| &o.meta));
-    core.chain(kubernetes).map(|meta| ("kubernetes", meta)).chain(calico.map(|meta| ("calico", meta)))
 }
 
 fn unknown_tier(policy: &CalicoPolicy, tiers: &Tiers) -> Option<Diagnostic> {

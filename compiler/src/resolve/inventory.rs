@@ -164,7 +164,8 @@ fn endpoint(pod: &Pod, families: &mut Parents) -> EndpointData {
         name: pod.meta.name.clone(),
         ips,
         labels: own,
-        ports: pod.ports.clone(),
+        // The API lets a port go without a name; an empty one names nothing.
+        ports: pod.ports.iter().filter(|port| !port.name.is_empty()).cloned().collect(),
         service_account: account.cloned(),
         parents,
     }

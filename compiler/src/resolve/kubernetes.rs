@@ -2,12 +2,11 @@
 //! (projectcalico/calico `libcalico-go/lib/backend/k8s/conversion/conversion.go`):
 //! tier `default`, order 1,000, every rule allows.
 
-use super::codes;
 use super::peers::Peers;
 use super::policy::{Context, Head, PolicyData};
 use super::rule::{RuleSpec, SideSpec};
 use super::tiers;
-use crate::diag::{Diagnostic, Span};
+use crate::diag::Span;
 use crate::ir::{Action, Direction};
 use crate::manifest::{KubernetesPeer, KubernetesPolicy, KubernetesPort, KubernetesRule, PortSpec};
 use crate::selector::{Selector, labels};
@@ -27,8 +26,8 @@ pub(super) fn convert(policy: &KubernetesPolicy, context: &mut Context<'_>) -> P
         order: Some(ORDER),
         selector: Selector::all_of([Selector::pods(&policy.pod_selector), own]),
     };
-    let mut rules = |direction, rules: &[KubernetesRule]| {
-        governs(policy, direction).then(|| convert_rules(&namespace, direction, rules, context))
+    let rules = |direction, rules: &[KubernetesRule]| {
+        governs(policy, direction).then(|| convert_rules(&namespace, direction, rules))
     };
     let ingress = rules(Direction::Ingress, &policy.ingress);
     let egress = rules(Direction::Egress, &policy.egress);
@@ -44,35 +43,12 @@ pub(super) fn governs(policy: &KubernetesPolicy, direction: Direction) -> bool {
     }
 }
 
-fn convert_rules(
-    namespace: &str,
-    direction: Direction,
-    rules: &[KubernetesRule],
-    context: &mut Context<'_>,
-) -> Vec<RuleSpec> {
+fn convert_rules(namespace: &str, direction: Direction, rules: &[KubernetesRule]) -> Vec<RuleSpec> {
     let mut specs = Vec::new();
     for (rule, index) in rules.iter().zip(0..) {
-        match impossible_port(rule) {
-            None => expand(namespace, direction, rule, index, &mut specs),
-            Some(span) => context.diagnostics.push(
-                Diagnostic::warning(
-                    codes::IMPOSSIBLE_PORT,
-                    rule.span,
-                    "rule is dropped: it names an impossible port",
-                )
-                .related(span, "no port is in this range")
-                .help("the policy's other rules stay in force"),
-            ),
-        }
+        expand(namespace, direction, rule, index, &mut specs);
     }
     specs
-}
-
-/// A range that runs backwards makes the whole rule void.
-fn impossible_port(rule: &KubernetesRule) -> Option<Span> {
-    let impossible =
-        |port: &&KubernetesPort| matches!(port.port, Some(PortSpec::Range(first, last)) if first > last);
-    rule.ports.iter().find(impossible).map(|port| port.span)
 }
 
 /// One rule for each peer and protocol; together they mean the user's rule.

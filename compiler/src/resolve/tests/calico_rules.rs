@@ -160,7 +160,7 @@ fn types_as_written_beat_the_rules() {
     let world = World::shop().calico(policy);
     assert_eq!(world.decide(WEB, Egress, "10.0.0.1 10.0.0.2 tcp 80"), "kns.prod allow");
     assert_eq!(world.decide(WEB, Ingress, "10.0.0.2 10.0.0.1 tcp 80"), "tier default deny");
-    assert_eq!(world.diagnostics(), [("P0305", Some(5))]);
+    assert_eq!(world.diagnostics(), [("P0603", Some(5))]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn policies_for_host_endpoints_neither_decide_nor_isolate() {
     for policy in [untracked, pre_dnat] {
         let world = World::shop().calico(policy);
         assert_eq!(world.decide(WEB, Ingress, "10.0.0.2 10.0.0.1 tcp 80"), "kns.prod allow");
-        assert_eq!(world.diagnostics(), [("P0302", Some(1))]);
+        assert_eq!(world.diagnostics(), [("P0602", Some(1))]);
     }
     let forward = CalicoPolicy { apply_on_forward: true, ingress: ingress(), ..calico("p") };
     let world = World::shop().calico(forward);

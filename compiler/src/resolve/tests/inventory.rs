@@ -147,17 +147,3 @@ fn endpoints_are_found_by_name_and_by_address() {
     assert_eq!(cluster.label(web, "app"), Some("web"));
     assert_eq!(cluster.label(web, "none"), None);
 }
-
-#[test]
-fn an_object_that_is_declared_twice_is_an_error() {
-    let mut again = kubernetes("prod/p");
-    again.meta.span = at_line(7);
-    let world = World::new()
-        .kubernetes(kubernetes("prod/p"))
-        .kubernetes(kubernetes("dev/p"))
-        .calico(calico("prod/p"))
-        .kubernetes(again);
-    assert_eq!(world.diagnostics(), [("P0304", Some(7))]);
-    let twice = World::new().pod(pod("a/b", "", "")).pod(pod("a/b", "", ""));
-    assert!(crate::diag::has_errors(&twice.cluster().1));
-}

@@ -137,7 +137,7 @@ fn a_policy_in_an_unknown_tier_sorts_last_and_denies_with_a_warning() {
         .tier("late", None, Action::Pass)
         .calico(in_tier("late", "late", None, Action::Pass));
     assert_eq!(decide(&world), "tier ghost deny");
-    assert_eq!(world.diagnostics(), [("P0301", Some(3))]);
+    assert_eq!(world.diagnostics(), [("P0601", Some(3))]);
     let ir = world.ir("prod/web", Ingress);
     let chains: Vec<&str> = ir.order.iter().map(|c| ir.chains[*c].name.as_str()).collect();
     assert_eq!(chains, ["default", "late", "ghost", "profiles"]);
