@@ -101,10 +101,15 @@ fn named(alternatives: &[PortMatch]) -> Vec<(u8, u16, AddrSet)> {
     named
 }
 
-/// Finds the scratch register's value among ascending ranges. Where a chain's or
-/// tree's miss is followed, at most the ranges on the way wait.
+/// Finds the scratch register's value among ascending ranges.
+///
+/// What waits while the verifier follows the first way out: in a chain the next
+/// range, and the lower bound of every range that has two; in a tree two branches
+/// on each level as well.
 fn search(b: &mut Builder, ranges: &[(u16, u16)], yes: Label, no: Label) -> Result<(), AsmError> {
-    b.count_branches(CHAIN as u32 + 1 + 2 * ranges.len().checked_ilog2().unwrap_or(0));
+    let wide = ranges.iter().filter(|(first, last)| first < last).count().min(CHAIN) as u32;
+    let levels = (ranges.len() / CHAIN).checked_ilog2().map_or(0, |levels| levels + 1);
+    b.count_branches(1 + wide + 2 * levels);
     tree(b, ranges, yes, no)
 }
 

@@ -104,8 +104,9 @@ pub(super) fn cost(ir: &PolicyIr, rule: Rule, classes: &AddressClasses, options:
     let [allow, deny, pass, miss] = [(); 4].map(|()| b.label());
     // Fails only for labels bound twice; the program itself reports that.
     let _ = emit(&mut b, ir, rule, classes, Exits { allow, deny, pass, miss });
-    let per_branch = options.max_slots.div_ceil(options.max_branches.max(1));
-    b.slots().max(b.branches().saturating_mul(per_branch))
+    let as_slots = u64::from(b.branches()) * u64::from(options.max_slots);
+    let as_slots = as_slots.div_ceil(options.max_branches.max(1).into());
+    b.slots().max(u32::try_from(as_slots).unwrap_or(u32::MAX))
 }
 
 /// Emits one rule. What does not match goes to `exits.miss`, which the caller binds.

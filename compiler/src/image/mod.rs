@@ -2,6 +2,16 @@
 //! policy in one direction. Programs, private maps with their contents, and the
 //! tables that lead from an instruction or a decision back to the policy.
 
+mod btf;
+mod elf;
+mod lines;
+mod shared;
+mod source;
+
+pub use elf::{ElfError, LICENSE, elf};
+pub use shared::{SHARED_MAPS, shared_map};
+pub use source::{SourceLines, no_source_lines, source_lines};
+
 use crate::bpf::Code;
 use crate::ir::{DecisionData, Direction, Origin};
 
