@@ -23,7 +23,6 @@ type Result<T> = std::result::Result<T, ParseError>;
 
 /// Reads from left to right. White space and comments count as nothing between
 /// tokens; the position is always at a token or at the end.
-#[derive(Clone)]
 pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
@@ -90,6 +89,12 @@ impl<'a> Cursor<'a> {
 
     fn peek_word(&self) -> &'a str {
         self.run(|c| c.is_ascii_alphanumeric() || c == '_')
+    }
+
+    /// Whether a word and then a punctuation mark stand here.
+    pub fn word_before(&self, symbol: &str) -> bool {
+        let word = self.peek_word();
+        self.rest()[word.len()..].trim_start().starts_with(symbol)
     }
 
     /// Takes a whole word if it stands here.

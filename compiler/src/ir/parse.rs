@@ -305,15 +305,14 @@ impl<'a> Parser<'a> {
 
     /// A number, a range, or a named port: `tcp/80 in set0`, `6/80 in set0`.
     fn port(&mut self) -> Result<PortMatch> {
-        let start = self.c.clone();
-        let protocol = self.c.protocol();
-        if protocol.is_ok() && self.c.eat("/") {
+        if self.c.word_before("/") {
+            let protocol = self.c.protocol()?;
+            self.c.expect("/")?;
             let port = self.c.number()?;
             self.c.expect("in")?;
             let set = self.c.required_entity("set").map(AddrSet::from_u32)?;
-            return Ok(PortMatch::Named { protocol: protocol?, port, set });
+            return Ok(PortMatch::Named { protocol, port, set });
         }
-        self.c = start;
         let first = self.c.number()?;
         let range = !self.c.peek("->") && self.c.eat("-");
         let last = if range { self.c.number()? } else { first };
