@@ -3,16 +3,11 @@
 use super::codes;
 use super::peers::{self, Peers};
 use super::policy::{Context, Head, PolicyData};
-use super::rule::{RuleSpec, SideSpec};
+use super::rule::{ICMP, ICMPV6, RuleSpec, SideSpec};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::{Direction, Family};
 use crate::manifest::{CalicoPolicy, CalicoRule, EntityRule, PortSpec, Protocol, Spanned};
 use crate::selector::Selector;
-
-/// Protocol number of ICMP.
-const ICMP: u8 = 1;
-/// Protocol number of ICMPv6.
-const ICMPV6: u8 = 58;
 
 /// Converts a policy.
 pub(super) fn convert(policy: &CalicoPolicy, context: &mut Context<'_>) -> PolicyData {

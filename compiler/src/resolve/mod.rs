@@ -96,7 +96,9 @@ impl Cluster {
         let files = sources.iter().map(|(_, file)| file.name.clone()).collect();
         let (owners, names) = (owners(&inventory), names(&inventory));
         let cluster = Self { inventory, policies, tiers, files, sets, selecting, owners, names };
-        (cluster, context.diagnostics)
+        let mut diagnostics = context.diagnostics;
+        diagnostics.sort_by_key(|d| d.span);
+        (cluster, diagnostics)
     }
 
     /// All endpoints: pods that are not host-networked and have not finished.

@@ -8,6 +8,8 @@
 //! endpoint of the cluster gives that name; who of them counts is membership.
 //! So code changes only when a name gets a number that it never had.
 
+use std::collections::HashSet;
+
 use ipnet::IpNet;
 
 use super::inventory::NamedPorts;
@@ -18,9 +20,9 @@ use crate::manifest::PortSpec;
 use crate::selector::Selector;
 
 /// Protocol number of ICMP.
-const ICMP: u8 = 1;
+pub(super) const ICMP: u8 = 1;
 /// Protocol number of ICMPv6.
-const ICMPV6: u8 = 58;
+pub(super) const ICMPV6: u8 = 58;
 
 /// A rule: what the user wrote, selectors already combined.
 #[derive(Clone)]
@@ -143,14 +145,11 @@ impl SideSpec {
         let mut not_in: Vec<AddrSet> = self.not_selector.iter().map(|s| sets.selected(s)).collect();
         not_in.extend(nets_of(&self.not_nets, family, sets));
         let mut alternatives = |specs: &[PortSpec]| {
-            let mut found: Vec<PortMatch> = Vec::new();
+            let (mut seen, mut found) = (HashSet::new(), Vec::new());
             for spec in specs {
-                for one in self.alternatives(spec, protocol, sets, named) {
-                    if !found.contains(&one) {
-                        found.push(one);
-                    }
-                }
+                found.extend(self.alternatives(spec, protocol, sets, named));
             }
+            found.retain(|one| seen.insert(*one));
             found
         };
         let ports = (!self.ports.is_empty()).then(|| alternatives(&self.ports));

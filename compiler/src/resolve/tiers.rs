@@ -1,6 +1,6 @@
 //! Tiers: the built-in ones and those that the input declares, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::ir::{Action, Origin};
 use crate::manifest::Tier;
@@ -33,7 +33,10 @@ pub struct TierData {
 }
 
 /// All tiers, sorted: known ones first, then by order, then by name.
-pub(super) struct Tiers(Vec<TierData>);
+pub(super) struct Tiers {
+    sorted: Vec<TierData>,
+    ranks: HashMap<String, usize>,
+}
 
 impl Tiers {
     /// Built-in tiers, those declared, and those that are only used.
@@ -66,21 +69,22 @@ impl Tiers {
         let mut tiers: Vec<TierData> = tiers.into_values().collect();
         // Stable: equal orders stay in the order of their names.
         tiers.sort_by(|a, b| b.known.cmp(&a.known).then(a.order.total_cmp(&b.order)));
-        Self(tiers)
+        let ranks = tiers.iter().zip(0..).map(|(tier, rank)| (tier.name.clone(), rank)).collect();
+        Self { sorted: tiers, ranks }
     }
 
     /// Position of a tier; past the end for one that was not given to [`Self::new`].
     pub(super) fn rank(&self, name: &str) -> usize {
-        self.0.iter().position(|tier| tier.name == name).unwrap_or(self.0.len())
+        self.ranks.get(name).copied().unwrap_or(self.sorted.len())
     }
 
     /// The tier at a position.
     pub(super) fn get(&self, rank: usize) -> Option<&TierData> {
-        self.0.get(rank)
+        self.sorted.get(rank)
     }
 
     /// All tiers in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &TierData> {
-        self.0.iter()
+        self.sorted.iter()
     }
 }

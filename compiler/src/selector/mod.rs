@@ -18,6 +18,7 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,17 +72,12 @@ impl Selector {
     /// The conjunction without its redundant parts: `all()` and repetitions go;
     /// `all()` if nothing is left.
     pub fn all_of(operands: impl IntoIterator<Item = Self>) -> Self {
-        let mut parts: Vec<Expr> = Vec::new();
         let flat = match Expr::and(operands.into_iter().map(|s| s.0)) {
             Expr::And(operands) => operands,
             single => vec![single],
         };
-        for part in flat {
-            if part != Expr::All && !parts.contains(&part) {
-                parts.push(part);
-            }
-        }
-        Self(Expr::and(parts))
+        let mut seen = HashSet::new();
+        Self(Expr::and(flat.into_iter().filter(|e| *e != Expr::All && seen.insert(e.clone()))))
     }
 
     /// The tree.

@@ -168,6 +168,16 @@ fn nesting_is_limited() {
 }
 
 #[test]
+fn long_selectors_take_linear_time() {
+    let start = std::time::Instant::now();
+    let text = (0..50_000).map(|i| format!("l{i} == 'x'")).collect::<Vec<_>>().join(" && ");
+    let selector = parsed(&text);
+    assert_eq!(Selector::all_of([selector.clone(), selector.clone()]), selector);
+    assert!(!selector.evaluate(&labels("l0=x")));
+    assert!(start.elapsed() < std::time::Duration::from_secs(5));
+}
+
+#[test]
 fn prefixing_reaches_every_key_and_nothing_else() {
     let selector = parsed("!(a == 'a' || has(b)) && c in {'c'} && d contains 'd' && all() && global()");
     assert_eq!(

@@ -127,6 +127,13 @@ fn finished_pods_own_no_address() {
 }
 
 #[test]
+fn a_pod_without_an_address_is_an_endpoint_and_member_of_nothing() {
+    let world = World::new().pod(pod("prod/new", "app=web", "")).calico(calico("prod/p"));
+    assert_eq!(world.decide("prod/new", Ingress, "10.0.0.1 10.0.0.2 tcp 80"), "tier default deny");
+    assert_eq!(matched(world, "app == 'web'"), [""; 0]);
+}
+
+#[test]
 fn the_order_of_a_pods_addresses_does_not_matter() {
     let ips = |text: &str| {
         let cluster = World::new().pod(pod("a/b", "", text)).cluster().0;
