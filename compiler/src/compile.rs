@@ -10,7 +10,8 @@
 
 use crate::emit::{EmitError, EmitOptions, emit};
 use crate::image::PolicyImage;
-use crate::ir::{PolicyIr, VerifyErrors, verify};
+use crate::ir::{PolicyIr, VerifyErrors};
+use crate::passes::{OptOptions, Profile, optimize};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -21,13 +22,16 @@ pub struct CompileOptions {
     /// Whether the verifier runs after each pass in release builds as well; it
     /// always does in debug builds. Default false. Linear in the policy.
     pub verify: bool,
+    /// How often each decision was hit, for the order of rules. Default none: a
+    /// model takes its place.
+    pub profile: Option<Profile>,
     /// Limits of programs and tables.
     pub limits: EmitOptions,
 }
 
 impl Default for CompileOptions {
     fn default() -> Self {
-        Self { level: 2, verify: false, limits: EmitOptions::default() }
+        Self { level: 2, verify: false, profile: None, limits: EmitOptions::default() }
     }
 }
 
@@ -63,8 +67,10 @@ impl From<EmitError> for CompileError {
 ///
 /// # Errors
 /// See [`CompileError`].
-pub fn compile(ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
-    verify(&ir)?;
+pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+    let passes =
+        OptOptions { level: options.level, profile: options.profile.clone(), verify: options.verify };
+    optimize(&mut ir, &passes)?;
     Ok(emit(&ir, &options.limits)?)
 }
 

@@ -5,10 +5,12 @@
 mod btf;
 mod elf;
 mod lines;
+mod listing;
 mod shared;
 mod source;
 
 pub use elf::{ElfError, LICENSE, elf};
+pub use listing::listing;
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
 
