@@ -100,7 +100,7 @@ fn headers(what: &str, frame: &[u8]) -> Headers {
 
 #[test]
 fn transport_facts() {
-    let all: [(&str, Vec<u8>, u8, Option<(u16, u16)>, Option<(u8, u8)>); 14] = [
+    let all = [
         ("tcp", v4(6, &tcp(2)), 6, Some((1234, 80)), None),
         ("udp", v4(17, &udp(8)), 17, Some((53, 256)), None),
         ("sctp", v4(132, &tcp(0)), 132, Some((1234, 80)), None),
