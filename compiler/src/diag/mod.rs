@@ -4,6 +4,11 @@
 //! `(T, Vec<Diagnostic>)`. A diagnostic carries byte spans into [`Sources`];
 //! only rendering turns them into lines and columns.
 
+pub mod codes;
+mod render;
+
+pub use render::render;
+
 use cranelift_entity::{PrimaryMap, entity_impl};
 
 /// One input file (or standard input) in [`Sources`].
@@ -170,4 +175,14 @@ impl Diagnostic {
 /// Whether any of the diagnostics is an error.
 pub fn has_errors(diagnostics: &[Diagnostic]) -> bool {
     diagnostics.iter().any(|d| d.severity == Severity::Error)
+}
+
+/// Sorts diagnostics by file and place, then by code; those about the run as a
+/// whole come last. Diagnostics at one place with one code keep their order.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(sort_key);
+}
+
+fn sort_key(diagnostic: &Diagnostic) -> (bool, Option<(FileId, u32)>, Code) {
+    (diagnostic.span.is_none(), diagnostic.span.map(|s| (s.file, s.start)), diagnostic.code)
 }

@@ -1,0 +1,47 @@
+//! Rendered diagnostics of bad inputs: every file of `golden/diagnostics` with
+//! its snapshot beside it. `INSTA_UPDATE=always` blesses changes.
+
+use polc_compiler::diag::{self, Sources, codes};
+use polc_compiler::manifest;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/diagnostics");
+
+/// Codes that only an input too big for a golden file has; unit tests have them.
+const WITHOUT_GOLDEN: [&str; 2] = [codes::TOO_BIG, codes::TOO_MANY_ERRORS];
+
+fn rendered(path: &std::path::Path) -> String {
+    let text = std::fs::read_to_string(path).expect("a golden input is readable");
+    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut sources = Sources::default();
+    sources.add(name, text);
+    let (_, diagnostics) = manifest::read(&sources);
+    diag::render(&sources, &diagnostics, false)
+}
+
+#[test]
+fn golden() {
+    let mut settings = insta::Settings::clone_current();
+    settings.set_snapshot_path(FOLDER);
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    let _guard = settings.bind_to_scope();
+    insta::glob!(FOLDER, "*.yaml", |path| {
+        insta::assert_snapshot!("rendered", rendered(path));
+    });
+}
+
+#[test]
+fn every_code_has_a_golden_input() {
+    let mut all = String::new();
+    for entry in std::fs::read_dir(FOLDER).expect("the golden folder exists") {
+        let path = entry.expect("the golden folder is readable").path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            all.push_str(&rendered(&path));
+        }
+    }
+    let missing: Vec<_> = codes::ALL
+        .iter()
+        .filter(|(code, _)| !WITHOUT_GOLDEN.contains(code) && !all.contains(&format!("[{code}]")))
+        .collect();
+    assert!(missing.is_empty(), "no golden input has {missing:?}");
+}
