@@ -54,14 +54,14 @@ struct ItemKind<'n> {
 impl Run {
     fn read_file(&mut self, file: FileId, source: &SourceFile) {
         if let Err(diagnostic) = Stream::check_size(file, &source.text) {
-            self.report(diagnostic);
+            self.report(*diagnostic);
             return;
         }
         let mut reader = Reader::new(file);
         let mut headless = Vec::new();
         for piece in Stream::new(file, &source.text) {
             match piece {
-                Piece::Finding(diagnostic) => reader.report(diagnostic),
+                Piece::Finding(diagnostic) => reader.report(*diagnostic),
                 Piece::Item(node) if is_headless(&node) => headless.push(node),
                 Piece::Item(node) => self.read_object(&mut reader, &node, None),
                 Piece::Document(node) => {

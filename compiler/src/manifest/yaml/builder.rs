@@ -67,26 +67,26 @@ impl<'a> Builder<'a> {
     }
 
     /// Opens a sequence.
-    pub fn open_sequence(&mut self, start: u32, anchor: usize) -> Result<(), Diagnostic> {
+    pub fn open_sequence(&mut self, start: u32, anchor: usize) -> Result<(), Box<Diagnostic>> {
         self.open(start, anchor, Open::Sequence(Vec::new()))
     }
 
     /// Opens a mapping.
-    pub fn open_mapping(&mut self, start: u32, anchor: usize) -> Result<(), Diagnostic> {
+    pub fn open_mapping(&mut self, start: u32, anchor: usize) -> Result<(), Box<Diagnostic>> {
         self.open(start, anchor, Open::Mapping { entries: Vec::new(), merges: Vec::new(), key: None })
     }
 
-    fn open(&mut self, start: u32, anchor: usize, open: Open<'a>) -> Result<(), Diagnostic> {
+    fn open(&mut self, start: u32, anchor: usize, open: Open<'a>) -> Result<(), Box<Diagnostic>> {
         let at = self.span(start, start + 1);
         if self.stack.len() >= MAX_DEPTH {
             return Err(too_deep(at));
         }
         if self.expects_key() {
-            return Err(Diagnostic::error(
+            return Err(Box::new(Diagnostic::error(
                 codes::UNSUPPORTED_YAML,
                 at,
                 "a key must be a string, not a collection",
-            ));
+            )));
         }
         self.stack.push(Frame { start, anchor, nodes_before: self.nodes, open });
         Ok(())
@@ -98,7 +98,7 @@ impl<'a> Builder<'a> {
         span: (u32, u32),
         anchor: usize,
         scalar: Scalar<'a>,
-    ) -> Result<Placed<'a>, Diagnostic> {
+    ) -> Result<Placed<'a>, Box<Diagnostic>> {
         let node = Node { start: span.0, end: span.1, kind: NodeKind::Scalar(scalar) };
         let before = self.nodes;
         self.finish(node, anchor, before)
@@ -106,7 +106,7 @@ impl<'a> Builder<'a> {
 
     /// Closes the innermost collection; `end` is its last byte plus one if it
     /// has a closing bracket.
-    pub fn close(&mut self, end: Option<u32>) -> Result<Placed<'a>, Diagnostic> {
+    pub fn close(&mut self, end: Option<u32>) -> Result<Placed<'a>, Box<Diagnostic>> {
         let Some(frame) = self.stack.pop() else { return Ok(Placed::Inside) };
         let Frame { start, anchor, nodes_before, open } = frame;
         let kind = match open {
@@ -127,20 +127,22 @@ impl<'a> Builder<'a> {
     }
 
     /// Adds a copy of an anchored node.
-    pub fn alias(&mut self, span: (u32, u32), anchor: usize) -> Result<Placed<'a>, Diagnostic> {
+    pub fn alias(&mut self, span: (u32, u32), anchor: usize) -> Result<Placed<'a>, Box<Diagnostic>> {
         let at = self.span(span.0, span.1);
         let Some(found) = self.anchors.get(&anchor) else {
-            return Err(Diagnostic::error(
+            return Err(Box::new(Diagnostic::error(
                 codes::UNSUPPORTED_YAML,
                 at,
                 "an alias stands inside what it refers to",
-            ));
+            )));
         };
         let (nodes, depth) = (found.nodes, depth(&found.node));
         self.aliased += nodes;
         if self.aliased > MAX_ALIASED {
             let message = format!("aliases expand to more than {MAX_ALIASED} nodes");
-            return Err(Diagnostic::error(codes::TOO_BIG, at, message).label("too much is copied here"));
+            return Err(Box::new(
+                Diagnostic::error(codes::TOO_BIG, at, message).label("too much is copied here"),
+            ));
         }
         if self.stack.len() + depth > MAX_DEPTH {
             return Err(too_deep(at));
@@ -155,12 +157,12 @@ impl<'a> Builder<'a> {
         node: Node<'a>,
         anchor: usize,
         nodes_before: usize,
-    ) -> Result<Placed<'a>, Diagnostic> {
+    ) -> Result<Placed<'a>, Box<Diagnostic>> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
             let at = self.span(node.start, node.end);
             let message = format!("one object has more than {MAX_NODES} nodes");
-            return Err(Diagnostic::error(codes::TOO_BIG, at, message));
+            return Err(Box::new(Diagnostic::error(codes::TOO_BIG, at, message)));
         }
         if anchor != 0 {
             let nodes = self.nodes - nodes_before;
@@ -168,14 +170,14 @@ impl<'a> Builder<'a> {
             if self.aliased > MAX_ALIASED {
                 let at = self.span(node.start, node.end);
                 let message = format!("anchors hold more than {MAX_ALIASED} nodes");
-                return Err(Diagnostic::error(codes::TOO_BIG, at, message));
+                return Err(Box::new(Diagnostic::error(codes::TOO_BIG, at, message)));
             }
             self.anchors.insert(anchor, Anchor { node: node.clone(), nodes });
         }
         self.place(node)
     }
 
-    fn place(&mut self, node: Node<'a>) -> Result<Placed<'a>, Diagnostic> {
+    fn place(&mut self, node: Node<'a>) -> Result<Placed<'a>, Box<Diagnostic>> {
         let item = self.is_list_item();
         let file = self.file;
         match self.stack.last_mut().map(|f| &mut f.open) {
@@ -244,8 +246,12 @@ impl<'a> Builder<'a> {
 }
 
 /// The finding for a collection at `at` that is nested too deeply.
-pub(super) fn too_deep(at: Span) -> Diagnostic {
-    Diagnostic::error(codes::TOO_DEEP, at, format!("collections are nested more than {MAX_DEPTH} deep"))
+pub(super) fn too_deep(at: Span) -> Box<Diagnostic> {
+    Box::new(Diagnostic::error(
+        codes::TOO_DEEP,
+        at,
+        format!("collections are nested more than {MAX_DEPTH} deep"),
+    ))
 }
 
 fn depth(node: &Node<'_>) -> usize {
@@ -256,19 +262,19 @@ fn depth(node: &Node<'_>) -> usize {
     }
 }
 
-fn read_key<'a>(node: Node<'a>, file: FileId) -> Result<Key<'a>, Diagnostic> {
+fn read_key<'a>(node: Node<'a>, file: FileId) -> Result<Key<'a>, Box<Diagnostic>> {
     let at = Span { file, start: node.start, end: node.end };
     let NodeKind::Scalar(scalar) = node.kind else {
-        return Err(Diagnostic::error(
+        return Err(Box::new(Diagnostic::error(
             codes::UNSUPPORTED_YAML,
             at,
             "a key must be a string, not a collection",
-        ));
+        )));
     };
     if scalar.is_null() {
-        return Err(
-            Diagnostic::error(codes::UNSUPPORTED_YAML, at, "a key is missing").help("write a key before `:`")
-        );
+        return Err(Diagnostic::error(codes::UNSUPPORTED_YAML, at, "a key is missing")
+            .help("write a key before `:`")
+            .into());
     }
     if !scalar.quoted && scalar.text == "<<" {
         return Ok(Key::Merge);
@@ -276,7 +282,7 @@ fn read_key<'a>(node: Node<'a>, file: FileId) -> Result<Key<'a>, Diagnostic> {
     Ok(Key::Name { text: scalar.text, start: node.start, end: node.end })
 }
 
-fn check_merge(node: Node<'_>, file: FileId) -> Result<Node<'_>, Diagnostic> {
+fn check_merge(node: Node<'_>, file: FileId) -> Result<Node<'_>, Box<Diagnostic>> {
     let mergeable = match &node.kind {
         NodeKind::Mapping(_) => true,
         NodeKind::Sequence(items) => items.iter().all(|n| matches!(n.kind, NodeKind::Mapping(_))),
@@ -286,7 +292,7 @@ fn check_merge(node: Node<'_>, file: FileId) -> Result<Node<'_>, Diagnostic> {
         return Ok(node);
     }
     let at = Span { file, start: node.start, end: node.end };
-    Err(Diagnostic::error(codes::UNSUPPORTED_YAML, at, "`<<` merges mappings only"))
+    Err(Box::new(Diagnostic::error(codes::UNSUPPORTED_YAML, at, "`<<` merges mappings only")))
 }
 
 /// Adds the keys of merged mappings that are not there yet: a mapping's own keys

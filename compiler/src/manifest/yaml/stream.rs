@@ -15,7 +15,7 @@ pub(in crate::manifest) enum Piece<'a> {
     /// A document.
     Document(Node<'a>),
     /// A finding; after an error the rest of its document is skipped.
-    Finding(Diagnostic),
+    Finding(Box<Diagnostic>),
 }
 
 /// Reads the pieces of one file.
@@ -39,13 +39,14 @@ impl<'a> Stream<'a> {
     }
 
     /// Refuses a file that byte offsets of 32 bits or a run's memory cannot hold.
-    pub fn check_size(file: FileId, text: &str) -> Result<(), Diagnostic> {
+    pub fn check_size(file: FileId, text: &str) -> Result<(), Box<Diagnostic>> {
         if text.len() <= MAX_BYTES {
             return Ok(());
         }
         let message = format!("the file has {} bytes, more than {MAX_BYTES}", text.len());
         Err(Diagnostic::error(codes::TOO_BIG, Span { file, start: 0, end: 0 }, message)
-            .help("split it into several files"))
+            .help("split it into several files")
+            .into())
     }
 
     fn skip_document(&mut self) {
@@ -53,7 +54,7 @@ impl<'a> Stream<'a> {
         self.done = !matches!(self.parser.proceed_next_document(), Ok(true));
     }
 
-    fn step(&mut self, event: Event<'a>, start: u32, end: u32) -> Result<Option<Piece<'a>>, Diagnostic> {
+    fn step(&mut self, event: Event<'a>, start: u32, end: u32) -> Result<Option<Piece<'a>>, Box<Diagnostic>> {
         let placed = match event {
             Event::DocumentStart(..) => {
                 self.builder = Builder::new(self.file);
@@ -85,14 +86,14 @@ impl<'a> Stream<'a> {
         })
     }
 
-    fn check_tag(&self, tag: Option<&Tag>, want: &str, start: u32) -> Result<(), Diagnostic> {
+    fn check_tag(&self, tag: Option<&Tag>, want: &str, start: u32) -> Result<(), Box<Diagnostic>> {
         match tag {
             Some(tag) if !tag.is_yaml_core_schema_tag(want) => Err(self.bad_tag(tag, start)),
             _ => Ok(()),
         }
     }
 
-    fn bad_tag(&self, tag: &Tag, start: u32) -> Diagnostic {
+    fn bad_tag(&self, tag: &Tag, start: u32) -> Box<Diagnostic> {
         let at = Span { file: self.file, start, end: start };
         Diagnostic::error(
             codes::UNSUPPORTED_YAML,
@@ -100,10 +101,11 @@ impl<'a> Stream<'a> {
             format!("the tag `{}` has no meaning here", tag.original()),
         )
         .help("remove the tag")
+        .into()
     }
 
     /// Whether a scalar is a string whatever it looks like.
-    fn is_string(&self, style: ScalarStyle, tag: Option<&Tag>, start: u32) -> Result<bool, Diagnostic> {
+    fn is_string(&self, style: ScalarStyle, tag: Option<&Tag>, start: u32) -> Result<bool, Box<Diagnostic>> {
         let Some(tag) = tag else { return Ok(style != ScalarStyle::Plain) };
         if tag.is_yaml_core_schema_tag("str") {
             return Ok(true);
@@ -126,7 +128,7 @@ impl<'a> Stream<'a> {
         (self.text.get(from as usize..to as usize)? == text).then_some(from)
     }
 
-    fn parse_error(&self, error: &granit_parser::ScanError) -> Diagnostic {
+    fn parse_error(&self, error: &granit_parser::ScanError) -> Box<Diagnostic> {
         let offset = error.marker().byte_offset().unwrap_or(self.text.len()).min(self.text.len());
         let end = self.text[offset..].chars().next().map_or(offset, |c| offset + c.len_utf8());
         let at = Span { file: self.file, start: offset as u32, end: end as u32 };
@@ -135,8 +137,8 @@ impl<'a> Stream<'a> {
             kind => {
                 let diagnostic = Diagnostic::error(codes::SYNTAX, at, format!("not YAML: {kind}"));
                 match syntax_help(kind) {
-                    Some(help) => diagnostic.help(help),
-                    None => diagnostic,
+                    Some(help) => diagnostic.help(help).into(),
+                    None => diagnostic.into(),
                 }
             }
         }
@@ -149,7 +151,7 @@ impl<'a> Iterator for Stream<'a> {
     fn next(&mut self) -> Option<Piece<'a>> {
         loop {
             if let Some(finding) = self.builder.findings.pop() {
-                return Some(Piece::Finding(finding));
+                return Some(Piece::Finding(Box::new(finding)));
             }
             if self.done {
                 return None;
