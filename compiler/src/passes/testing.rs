@@ -8,13 +8,17 @@ use crate::ir::{PolicyIr, SetKind, evaluate, verify};
 /// sets whose members are data new members on both sides and compares again, since
 /// a pass must not build on members. Sums up what the pass says it changed, so that
 /// a test can see that it did something.
+///
+/// `POLC_CASES` multiplies the number of policies for a longer run; a failure
+/// prints its seed.
 pub(super) fn differential(
     shape: &Shape,
     policies: u64,
     mut pass: impl FnMut(&mut PolicyIr) -> usize,
 ) -> usize {
+    let factor = std::env::var("POLC_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_u64);
     let mut changed = 0;
-    for seed in 0..policies {
+    for seed in 0..policies * factor {
         let before = policy(seed, shape);
         let mut after = before.clone();
         changed += pass(&mut after);
