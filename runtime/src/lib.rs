@@ -8,6 +8,8 @@
 
 use polc_compiler::ir::{Direction, Verdict};
 
+mod evaluation;
+#[cfg(target_os = "linux")]
 pub mod kernel;
 pub mod packet;
 pub mod reference;

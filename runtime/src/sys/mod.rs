@@ -1,1 +1,35 @@
-//! The only module with unsafe code.
+//! The only module with unsafe code: memory below 4 GiB, the hand-over to rbpf,
+//! and the few system calls that aya does not offer.
+//!
+//! Everything that it exports is safe to call with any argument. Addresses that
+//! come out of a running program are numbers to the rest of the crate; they
+//! become pointers only in here, after they were found to lie in the
+//! [`LowArena`] or in the running program's own stack.
+
+mod arena;
+mod machine;
+#[cfg(target_os = "linux")]
+mod privileged;
+
+pub use arena::{ArenaError, LowArena};
+pub(crate) use machine::{HELPER_ENTER, HELPERS};
+pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
+#[cfg(target_os = "linux")]
+pub use privileged::{CpuPin, PrivateBpfFs};
+
+/// A system call failed; `source()` is the kernel's answer.
+#[derive(Debug, thiserror::Error)]
+#[error("`{call}` failed")]
+pub struct SyscallError {
+    /// Name of the call.
+    pub call: &'static str,
+    /// The kernel's answer.
+    #[source]
+    pub io_error: std::io::Error,
+}
+
+impl SyscallError {
+    fn last(call: &'static str) -> Self {
+        Self { call, io_error: std::io::Error::last_os_error() }
+    }
+}

@@ -1,1 +1,344 @@
-//! The userspace VM: rbpf with maps and tail calls, running the entry object and policy images.
+//! The userspace VM: rbpf with maps and tail calls, running the entry object and
+//! policy images on recorded packets.
+//!
+//! ```text
+//! ELF ─aya_obj─▶ slots ┐                                     ┌▶ interpreter
+//!                      ├▶ resolve maps ▶ check ▶ link ▶ rbpf ┤
+//! PolicyImage ─encode─▶┘                                     └▶ cranelift
+//! ```
+//!
+//! One memory region below 4 GiB ([`crate::sys::LowArena`]) holds the packet, the
+//! fake `__sk_buff` and every map value, so 32-bit packet pointers mean what they
+//! mean in the kernel and one bounds check covers everything that programs reach.
+//!
+//! Why a verdict can be trusted: what rbpf would run differently from the kernel
+//! is refused or replaced before anything runs (`check`, `link`); helper arguments
+//! are checked against the region and the program's own stack; the state's verdict
+//! must equal the program's return code, else the evaluation is a fault.
+//!
+//! Cost per packet: one copy of the captured bytes, about 10 ns per interpreted
+//! instruction (rbpf looks up every instruction's address in a table), 1 ns
+//! compiled; nothing is allocated except rbpf's own 512-byte stack.
+//!
+//! Limits: a packet's first 64 KiB are visible; 32,767 slots per program; no
+//! bound on loops (the kernel's verifier sets one, rbpf has none). A program
+//! that reads outside its memory gives [`EngineError::Fault`] in the interpreter
+//! and ends the process in cranelift.
+
+mod check;
+mod image;
+mod insn;
+#[cfg(test)]
+mod isa_tests;
+mod link;
+mod maps;
+pub(crate) mod object;
+mod region;
+mod world;
+
+use polc_compiler::abi;
+use polc_compiler::image::PolicyImage;
+use polc_compiler::ir::Direction;
+
+pub use crate::sys::VmEngine;
+
+use self::image::{Loaded, Programs};
+use self::maps::Map;
+use self::object::EntryObject;
+use self::region::{Pages, pages};
+use self::world::{MapId, World};
+use crate::sys::LowArena;
+use crate::{Attachment, AttachmentSpec, Engine, EngineError, Evaluation, Packet};
+
+/// Bytes of a packet that programs see.
+pub const MAX_PACKET: usize = 1 << 16;
+
+/// Size of `struct __sk_buff`.
+const CONTEXT_BYTES: usize = 192;
+/// Spare address space for images that are larger than those they replace.
+const HEADROOM: u64 = 64 << 20;
+
+/// Choices that hold for all attachments.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct VmOptions {
+    /// What runs the programs. Default: the interpreter.
+    pub engine: VmEngine,
+    /// Take every packet for a connection's first. Default: connections are
+    /// tracked. See [`Vm::set_stateless`].
+    pub stateless: bool,
+}
+
+/// The VM. See the [module](self).
+pub struct Vm {
+    options: VmOptions,
+    world: World,
+    pages: Pages,
+    programs: Programs,
+    /// Program numbers, in the order of [`object::PROGRAMS`].
+    entry: [u32; 4],
+    addresses: Addresses,
+    program_array: MapId,
+    images: Vec<Option<Loaded>>,
+    attachments: Vec<Attached>,
+    /// The attachment whose configuration is in place.
+    current: Option<Attachment>,
+    shared: Vec<(String, MapId)>,
+}
+
+/// Where the fixed things lie in the arena.
+#[derive(Copy, Clone, Debug, Default)]
+struct Addresses {
+    config: u64,
+    state: u64,
+    counters: u64,
+}
+
+struct Attached {
+    endpoint: u32,
+    direction: Direction,
+    /// Index in [`Vm::images`].
+    image: usize,
+}
+
+impl Vm {
+    /// Loads the entry object and the images. Attachments whose specs refer to
+    /// the same image share it.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] with program and slot for what cannot be run
+    /// faithfully; [`EngineError::Unavailable`] if there is no room below 4 GiB.
+    pub fn new(entry: &[u8], specs: &[AttachmentSpec<'_>], options: VmOptions) -> Result<Self, EngineError> {
+        let entry = EntryObject::parse(entry)?;
+        let (arena, fixed) = reserve(&entry, specs)?;
+        let base = u64::from(arena.base());
+        let end = base + arena.size() as u64;
+        let context = base + MAX_PACKET as u64;
+        let world = World {
+            arena,
+            context,
+            packet: base,
+            packet_len: 0,
+            now: 0,
+            maps: Vec::new(),
+            next: None,
+            tail_calls: 0,
+            fault: None,
+        };
+        let mut vm = Self {
+            options,
+            world,
+            // The last page stays free: rbpf's range check needs some slack.
+            pages: Pages::new(base + fixed, end - base - fixed - pages(1)),
+            programs: Programs::default(),
+            entry: [0; 4],
+            addresses: Addresses::default(),
+            program_array: 0,
+            images: Vec::new(),
+            attachments: Vec::new(),
+            current: None,
+            shared: Vec::new(),
+        };
+        vm.load_entry(entry)?;
+        vm.attach(specs)?;
+        Ok(vm)
+    }
+
+    /// Replaces the image of one attachment; the next packet meets the new one.
+    /// On an error the old one stays. Tracked connections stay, too.
+    ///
+    /// # Errors
+    /// As for [`Vm::new`]; or there is no such attachment.
+    pub fn update_image(&mut self, at: Attachment, image: &PolicyImage) -> Result<(), EngineError> {
+        let Some(old) = self.attachments.get(at.0 as usize).map(|a| a.image) else { return Err(unknown(at)) };
+        let new = self.load_image(image)?;
+        self.attachments[at.0 as usize].image = new;
+        self.release_image(old);
+        self.current = None;
+        Ok(())
+    }
+
+    /// Packets counted so far, by [`abi::counter_index`].
+    pub fn counters(&self) -> Vec<u64> {
+        let at = |index: u32| {
+            let mut bytes = [0; 8];
+            self.world.arena.read(self.addresses.counters + 8 * u64::from(index), &mut bytes);
+            u64::from_ne_bytes(bytes)
+        };
+        (0..abi::COUNTERS_ENTRIES).map(at).collect()
+    }
+
+    /// Turns connection and fragment tracking off or on, from the next packet on.
+    /// What was tracked before is kept.
+    pub fn set_stateless(&mut self, stateless: bool) {
+        self.options.stateless = stateless;
+        self.current = None;
+    }
+
+    /// Puts an attachment's configuration in place.
+    fn select(&mut self, at: Attachment) -> Result<(), EngineError> {
+        if self.current == Some(at) {
+            return Ok(());
+        }
+        let attached = self.attachments.get(at.0 as usize).ok_or_else(|| unknown(at))?;
+        let image = self.images.get(attached.image).and_then(Option::as_ref);
+        let program = image.and_then(|i| i.programs.first().copied());
+        let stateless = if self.options.stateless { abi::CONFIG_STATELESS } else { 0 };
+        // One slot serves every attachment: it leads to the selected one's image.
+        let config = [
+            abi::SLOT_FIRST_POLICY,
+            attached.endpoint,
+            abi::CONFIG_REPLAY_CLOCK | stateless,
+            abi::ABI_VERSION,
+        ];
+        for (at, value) in (self.addresses.config..).step_by(4).zip(config) {
+            self.world.arena.write_u32(at, value);
+        }
+        self.world.set_program(self.program_array, abi::SLOT_FIRST_POLICY, program);
+        self.current = Some(at);
+        Ok(())
+    }
+
+    /// Lays the packet and its `__sk_buff` out in the arena.
+    fn place(&mut self, packet: Packet<'_>) {
+        let data = &packet.data[..packet.data.len().min(MAX_PACKET)];
+        let world = &mut self.world;
+        world.arena.write(world.packet, data);
+        world.packet_len = data.len() as u32;
+        world.now = packet.now;
+        let protocol = data.get(12..14).map_or(0, |b| u32::from(u16::from_ne_bytes([b[0], b[1]])));
+        let start = world.packet as u32;
+        // Offsets in `struct __sk_buff`; all other fields stay 0.
+        let fields = [
+            (0, packet.wire_len.max(data.len() as u32)),
+            (16, protocol),
+            (48, packet.now as u32),
+            (52, (packet.now >> 32) as u32),
+            (76, start),
+            (80, start + data.len() as u32),
+        ];
+        for (offset, value) in fields {
+            world.arena.write_u32(world.context + offset, value);
+        }
+    }
+
+    /// Runs programs until one ends without a tail call; gives its r0.
+    fn run(&mut self, first: u32) -> Result<u32, EngineError> {
+        self.world.tail_calls = 0;
+        let mut program = first;
+        loop {
+            self.world.next = None;
+            let result = self.programs.run(program, &mut self.world)?;
+            if let Some(reason) = self.world.fault.take() {
+                return Err(EngineError::Fault { program: self.programs.name(program), reason });
+            }
+            match self.world.next {
+                Some(next) => program = next,
+                None => return Ok(result as u32),
+            }
+        }
+    }
+
+    /// Reads what the programs left in the packet state.
+    fn evaluation(&self, returned: u32, program: u32) -> Result<Evaluation, EngineError> {
+        let mut bytes = [0; abi::STATE_SIZE as usize];
+        self.world.arena.read(self.addresses.state, &mut bytes);
+        crate::evaluation::from_state(&bytes, returned)
+            .map_err(|reason| EngineError::Fault { program: self.programs.name(program), reason })
+    }
+}
+
+impl Engine for Vm {
+    fn evaluate(&mut self, at: Attachment, packet: Packet<'_>) -> Result<Evaluation, EngineError> {
+        self.select(at)?;
+        self.place(packet);
+        let program = match self.attachments[at.0 as usize].direction {
+            Direction::Ingress => self.entry[0],
+            Direction::Egress => self.entry[1],
+        };
+        let returned = self.run(program)?;
+        self.evaluation(returned, program)
+    }
+}
+
+impl Vm {
+    fn load_entry(&mut self, entry: EntryObject) -> Result<(), EngineError> {
+        let mut values = Vec::new();
+        for map in &entry.maps {
+            let (id, at) = self.add_entry_map(map)?;
+            values.push((id, at));
+            self.shared.push((map.name.clone(), id));
+            match map.name.as_str() {
+                abi::STATE_MAP => self.addresses.state = at,
+                abi::COUNTERS_MAP => self.addresses.counters = at,
+                abi::PROGS_MAP => self.program_array = id,
+                _ => {}
+            }
+        }
+        self.addresses.config = values[entry.config_map].1 + entry.config_offset;
+        let all = entry.programs(|index| index as i32)?;
+        for (i, (name, code)) in object::PROGRAMS.into_iter().zip(all).enumerate() {
+            let slots = code.into_iter().map(insn::Slot::from_bytes).collect();
+            let resolve = |fd: i32| usize::try_from(fd).ok().and_then(|fd| values.get(fd)).copied();
+            self.entry[i] =
+                self.programs.add(name, slots, resolve, self.options.engine, &self.world.arena)?;
+        }
+        for (slot, program) in [(abi::SLOT_ALLOWED, self.entry[2]), (abi::SLOT_DENIED, self.entry[3])] {
+            self.world.set_program(self.program_array, slot, Some(program));
+        }
+        Ok(())
+    }
+
+    fn add_entry_map(&mut self, map: &object::EntryMap) -> Result<(MapId, u64), EngineError> {
+        let region = self.pages.take(map.shape.bytes());
+        let region = region.ok_or_else(|| image::no_room(map.shape.bytes(), self.pages.largest()))?;
+        self.world.arena.write(region.at, &map.data);
+        Ok((self.world.add(Map::new(map.shape, region.at)), region.at))
+    }
+
+    fn attach(&mut self, specs: &[AttachmentSpec<'_>]) -> Result<(), EngineError> {
+        let mut loaded: Vec<(*const PolicyImage, usize)> = Vec::new();
+        loaded.reserve(specs.len());
+        for spec in specs {
+            let key = std::ptr::from_ref(spec.image);
+            let image = match loaded.binary_search_by_key(&key, |(k, _)| *k) {
+                Ok(known) => {
+                    let index = loaded[known].1;
+                    if let Some(Some(image)) = self.images.get_mut(index) {
+                        image.uses += 1;
+                    }
+                    index
+                }
+                Err(place) => {
+                    let index = self.load_image(spec.image)?;
+                    loaded.insert(place, (key, index));
+                    index
+                }
+            };
+            self.attachments.push(Attached { endpoint: spec.endpoint, direction: spec.direction, image });
+        }
+        Ok(())
+    }
+}
+
+/// An arena with room for everything, and how many bytes of it the packet and
+/// its context take.
+fn reserve(entry: &EntryObject, specs: &[AttachmentSpec<'_>]) -> Result<(LowArena, u64), EngineError> {
+    let fixed = pages(MAX_PACKET as u64) + pages(CONTEXT_BYTES as u64);
+    let maps: u64 = entry.maps.iter().map(|m| pages(m.shape.bytes())).sum();
+    let mut seen = std::collections::BTreeSet::new();
+    let distinct = specs.iter().filter(|s| seen.insert(std::ptr::from_ref(s.image)));
+    let images: u64 = distinct.map(|s| image::bytes(s.image)).fold(0, u64::saturating_add);
+    let need = fixed.saturating_add(maps).saturating_add(images).saturating_add(pages(1));
+    let wish = need.saturating_add(images).saturating_add(HEADROOM);
+    let make = |bytes: u64| LowArena::new(usize::try_from(bytes).unwrap_or(usize::MAX));
+    // Room for updates is a wish; room for what is known is not.
+    let arena = make(wish).or_else(|_| make(need)).map_err(|e| EngineError::Unavailable {
+        engine: "vm",
+        reason: format!("maps and packet need {need} bytes below 4 GiB: {e}"),
+    })?;
+    Ok((arena, fixed))
+}
+
+fn unknown(at: Attachment) -> EngineError {
+    EngineError::Refused { program: "attachment".into(), reason: format!("there is no attachment {}", at.0) }
+}
