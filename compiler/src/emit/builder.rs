@@ -145,18 +145,23 @@ impl Builder {
 /// Notes with their slots, without those whose instructions were all dropped.
 fn notes(found: Vec<(Label, NoteKind, String, Option<Origin>)>, layout: &Layout, end: u32) -> Vec<Note> {
     let mut kept: Vec<Note> = Vec::with_capacity(found.len());
-    // From the end: where the next note, and the next heading, start.
-    let (mut next, mut next_heading) = (end, end);
+    // From the end: where the next note of the same kind or a higher one starts.
+    let (mut part, mut rule, mut test) = (end, end, end);
     for (label, kind, text, at) in found.into_iter().rev() {
         let Some(slot) = layout.slot(label) else { continue };
-        let limit = if kind == NoteKind::Test { next } else { next_heading };
-        if slot < limit {
-            kept.push(Note { slot, kind, text, at });
-            next = slot;
-            if kind != NoteKind::Test {
-                next_heading = slot;
-            }
+        let (limit, open) = match kind {
+            NoteKind::Part => (part, &mut part),
+            NoteKind::Rule => (rule, &mut rule),
+            NoteKind::Test => (test, &mut test),
+        };
+        if slot >= limit {
+            continue;
         }
+        *open = slot;
+        // A higher note ends the lower ones before it.
+        rule = rule.min(part);
+        test = test.min(rule);
+        kept.push(Note { slot, kind, text, at });
     }
     kept.reverse();
     kept

@@ -43,8 +43,9 @@ pub(super) fn test(
         search(b, &ranges, yes, if named.is_empty() { no } else { after_ranges })?;
     }
     b.bind(after_ranges)?;
-    for (p, port, set) in named {
-        let next = b.label();
+    let last = named.len().saturating_sub(1);
+    for (i, (p, port, set)) in named.into_iter().enumerate() {
+        let next = if i == last { no } else { b.label() };
         if protocol != Some(p) {
             b.load_field(STATE_PROTOCOL);
             b.jump_if(Cond::Ne, p.into(), next);
@@ -54,9 +55,10 @@ pub(super) fn test(
         b.count_branches(2);
         row_tests(b, side, &[set], &[], classes, next);
         b.jump(yes);
-        b.bind(next)?;
+        if i < last {
+            b.bind(next)?;
+        }
     }
-    b.jump(no);
     Ok(())
 }
 
@@ -129,25 +131,33 @@ fn tree(b: &mut Builder, ranges: &[(u16, u16)], yes: Label, no: Label) -> Result
 }
 
 fn chain(b: &mut Builder, ranges: &[(u16, u16)], yes: Label, no: Label) -> Result<(), AsmError> {
-    for (first, last) in ranges {
+    let Some((last, most)) = ranges.split_last() else {
+        b.jump(no);
+        return Ok(());
+    };
+    for range in most {
         let next = b.label();
-        match (*first, *last) {
-            (port, end) if port == end => b.jump_if(Cond::Ne, port.into(), next),
-            (first, last) => {
-                if first > 0 {
-                    // Ascending: what is below this range is in no later one.
-                    b.jump_if(Cond::Lt, first.into(), no);
-                }
-                if last < u16::MAX {
-                    b.jump_if(Cond::Gt, last.into(), next);
-                }
-            }
-        }
-        b.jump(yes);
+        one(b, *range, yes, next, no);
         b.bind(next)?;
     }
-    b.jump(no);
+    one(b, *last, yes, no, no);
     Ok(())
+}
+
+/// Goes to `above` for what is above the range. What is below it is in no later
+/// range either, since they ascend.
+fn one(b: &mut Builder, (first, last): (u16, u16), yes: Label, above: Label, below: Label) {
+    if first == last {
+        b.jump_if(Cond::Ne, first.into(), above);
+    } else {
+        if first > 0 {
+            b.jump_if(Cond::Lt, first.into(), below);
+        }
+        if last < u16::MAX {
+            b.jump_if(Cond::Gt, last.into(), above);
+        }
+    }
+    b.jump(yes);
 }
 
 #[cfg(test)]
