@@ -1,17 +1,48 @@
 //! What is suspicious about the objects taken together.
 
+use super::inventory::NamedPorts;
 use super::tiers::Tiers;
 use super::{calico, codes, kubernetes};
 use crate::diag::{Diagnostic, Span};
 use crate::ir::Direction;
-use crate::manifest::{CalicoPolicy, Objects};
+use crate::manifest::{CalicoPolicy, Objects, PortSpec};
 
 /// All findings, in the order of the objects within each kind.
-pub(super) fn check(objects: &Objects, tiers: &Tiers) -> Vec<Diagnostic> {
+pub(super) fn check(objects: &Objects, tiers: &Tiers, named: &NamedPorts) -> Vec<Diagnostic> {
     let mut found: Vec<Diagnostic> =
         objects.calico_policies.iter().filter_map(|policy| unknown_tier(policy, tiers)).collect();
     found.extend(rules_without_effect(objects));
+    found.extend(port_names(objects).filter_map(|(name, span)| unknown_port(name, span, named)));
     found
+}
+
+/// Every port that a policy names instead of numbering it.
+fn port_names(objects: &Objects) -> impl Iterator<Item = (&str, Span)> {
+    let kubernetes = objects.kubernetes_policies.iter().flat_map(|p| p.ingress.iter().chain(&p.egress));
+    let kubernetes =
+        kubernetes.flat_map(|rule| &rule.ports).filter_map(|port| Some((port.port.as_ref()?, port.span)));
+    let calico = objects.calico_policies.iter().flat_map(|p| p.ingress.iter().chain(&p.egress).flatten());
+    let calico = calico
+        .flat_map(|rule| [&rule.source, &rule.destination])
+        .flat_map(|side| side.ports.iter().chain(&side.not_ports))
+        .map(|port| (&port.value, port.span));
+    kubernetes.chain(calico).filter_map(|(port, span)| match port {
+        PortSpec::Name(name) => Some((name.as_str(), span)),
+        PortSpec::Range(..) => None,
+    })
+}
+
+/// A name without a number leaves nothing to compile. The empty name stands for
+/// a port that reading has already reported as impossible.
+fn unknown_port(name: &str, span: Span, named: &NamedPorts) -> Option<Diagnostic> {
+    if name.is_empty() || named.contains_key(name) {
+        return None;
+    }
+    let message = format!("no pod in the input has a port named `{name}`: it matches nothing");
+    Some(
+        Diagnostic::warning(codes::UNKNOWN_PORT_NAME, span, message)
+            .help("give the pods as input too, or write the port's number"),
+    )
 }
 
 fn unknown_tier(policy: &CalicoPolicy, tiers: &Tiers) -> Option<Diagnostic> {

@@ -8,3 +8,5 @@ pub const UNKNOWN_TIER: Code = "P0601";
 pub const HOSTS_ONLY: Code = "P0602";
 /// Rules of a direction that the policy's types leave out.
 pub const RULES_WITHOUT_EFFECT: Code = "P0603";
+/// A port name that no pod of the input declares.
+pub const UNKNOWN_PORT_NAME: Code = "P0604";

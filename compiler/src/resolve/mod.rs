@@ -83,12 +83,9 @@ impl Cluster {
         let inventory = Inventory::new(&objects);
         let used = objects.calico_policies.iter().map(|p| p.tier.value.as_str());
         let tiers = Tiers::new(&objects.tiers, used, |tier| policy::origin(sources, tier.meta.span));
-        let mut context = Context {
-            sources,
-            named: inventory.named_ports(),
-            sets: SetTable::default(),
-            diagnostics: check::check(&objects, &tiers),
-        };
+        let named = inventory.named_ports();
+        let diagnostics = check::check(&objects, &tiers, &named);
+        let mut context = Context { sources, named, sets: SetTable::default(), diagnostics };
         let policies = convert(&objects, &tiers, &mut context);
         let index = LabelIndex::new(&inventory);
         let sets = context.sets.fill(&inventory, &index);

@@ -100,6 +100,17 @@ fn a_name_that_nobody_declares_matches_nothing() {
 }
 
 #[test]
+fn a_name_that_nobody_declares_is_reported() {
+    let list = ports("nobody http 80");
+    let world =
+        world().egress("p", to(EntityRule { ports: list.clone(), not_ports: list, ..Default::default() }));
+    assert_eq!(world.diagnostics(), [("P0604", Some(1)), ("P0604", Some(1))]);
+    let rules = ["tcp/nobody", "tcp/http"].map(|port| kubernetes_rule(vec![], vec![kubernetes_port(port)]));
+    let policy = KubernetesPolicy { ingress: rules.to_vec(), ..kubernetes("prod/p") };
+    assert_eq!(self::world().kubernetes(policy).diagnostics(), [("P0604", Some(1))]);
+}
+
+#[test]
 fn sets_have_no_named_ports() {
     let destination = EntityRule { selector: sel("all()"), ports: ports("http"), ..Default::default() };
     let world = world().set("g", "", "192.0.2.0/24").egress("p", to(destination));
