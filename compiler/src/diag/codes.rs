@@ -68,6 +68,11 @@ codes! {
 
     BAD_SELECTOR = "P0501", "not a selector";
     MISPLACED_GLOBAL = "P0502", "global() stands where it has no meaning";
+
+    UNKNOWN_TIER = "P0601", "a policy's tier does not exist";
+    HOSTS_ONLY = "P0602", "a policy acts on host endpoints only";
+    RULES_WITHOUT_EFFECT = "P0603", "rules of a direction that the policy's types leave out";
+    UNKNOWN_PORT_NAME = "P0604", "a port name that no pod declares";
 }
 
 /// The title of a code, if there is such a code.

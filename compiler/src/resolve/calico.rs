@@ -1,10 +1,9 @@
 //! Calico NetworkPolicy and GlobalNetworkPolicy in the common form.
 
-use super::codes;
 use super::peers::{self, Peers};
 use super::policy::{Context, Head, PolicyData};
 use super::rule::{ICMP, ICMPV6, RuleSpec, SideSpec};
-use crate::diag::{Diagnostic, Span};
+use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{Direction, Family};
 use crate::manifest::{CalicoPolicy, CalicoRule, EntityRule, PortSpec, Protocol, Spanned};
 use crate::selector::Selector;

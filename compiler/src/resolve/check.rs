@@ -2,8 +2,8 @@
 
 use super::inventory::NamedPorts;
 use super::tiers::Tiers;
-use super::{calico, codes, kubernetes};
-use crate::diag::{Diagnostic, Span};
+use super::{calico, kubernetes};
+use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::Direction;
 use crate::manifest::{CalicoPolicy, Objects, PortSpec};
 

@@ -18,7 +18,6 @@
 mod build;
 mod calico;
 mod check;
-pub mod codes;
 mod index;
 mod inventory;
 mod kubernetes;

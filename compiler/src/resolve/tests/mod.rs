@@ -10,6 +10,7 @@ mod ports;
 mod scale;
 mod selectors;
 mod tiers;
+mod yaml;
 
 use super::*;
 use crate::diag::{FileId, Span};
