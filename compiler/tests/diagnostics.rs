@@ -3,6 +3,7 @@
 
 use polc_compiler::diag::{self, Sources, codes};
 use polc_compiler::manifest;
+use polc_compiler::resolve::Cluster;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../golden/diagnostics");
 
@@ -14,7 +15,10 @@ fn rendered(path: &std::path::Path) -> String {
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut sources = Sources::default();
     sources.add(name, text);
-    let (_, diagnostics) = manifest::read(&sources);
+    let (objects, mut diagnostics) = manifest::read(&sources);
+    if !diag::has_errors(&diagnostics) {
+        diagnostics.extend(Cluster::new(&sources, objects).1);
+    }
     diag::render(&sources, &diagnostics, false)
 }
 
@@ -44,4 +48,27 @@ fn every_code_has_a_golden_input() {
         .filter(|(code, _)| !WITHOUT_GOLDEN.contains(code) && !all.contains(&format!("[{code}]")))
         .collect();
     assert!(missing.is_empty(), "no golden input has {missing:?}");
+}
+
+/// `docs/diagnostics.md`, as the table of codes has it.
+fn documentation() -> String {
+    let mut text = String::from(
+        "# Diagnostic codes\n\nEvery finding about the input has a stable code. The first two digits are the area:\n\
+         01 files and documents, 02 fields, 03 values, 04 combinations, 05 selectors, 06 the cluster as a whole.\n\
+         `golden/diagnostics/` has an input and the rendered findings for each.\n\n| code | what it is about |\n|---|---|\n",
+    );
+    for (code, title) in codes::ALL {
+        text.push_str(&format!("| {code} | {title} |\n"));
+    }
+    text
+}
+
+#[test]
+fn documentation_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/diagnostics.md");
+    if std::env::var_os("POLC_BLESS").is_some() {
+        std::fs::write(path, documentation()).expect("the documentation is writable");
+    }
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(text, documentation(), "run this test with POLC_BLESS=1");
 }
