@@ -9,11 +9,15 @@
 mod arena;
 mod machine;
 #[cfg(target_os = "linux")]
+mod map_writer;
+#[cfg(target_os = "linux")]
 mod privileged;
 
 pub use arena::{ArenaError, LowArena};
 pub(crate) use machine::{HELPER_ENTER, HELPERS};
 pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
+#[cfg(target_os = "linux")]
+pub use map_writer::MapWriter;
 #[cfg(target_os = "linux")]
 pub use privileged::{CpuPin, PrivateBpfFs};
 
