@@ -1,0 +1,87 @@
+//! One policy, many engines: the reference evaluator before and after the
+//! passes, the interpreter, cranelift and the kernel must give every packet the
+//! same verdict, the same decision and the same log record.
+//!
+//! Policies and packets are drawn at the rules' edges (`ir::generate`). Some
+//! cases run again in a hostile frame: behind thousands of rules that never
+//! match, and with a program budget so small that the policy spans many
+//! programs. `POLC_CASES` and `POLC_SEED` say how many cases and which; a
+//! failure prints the seed that repeats it alone.
+
+mod engines;
+mod frames;
+
+use engines::{Case, Engines};
+use polc_compiler::compile::CompileOptions;
+use polc_compiler::emit::EmitOptions;
+use polc_compiler::ir::generate::{self, Shape};
+
+/// Cases that share one engine: making one costs more than running a case.
+const BATCH: u64 = 50;
+/// Packets drawn per policy.
+const FLOWS: usize = 24;
+
+fn number(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{variable}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+/// Runs `count` drawn cases, each changed by `frame`, through every engine.
+fn run(name: &str, count: u64, shape: &Shape, options: &CompileOptions, frame: frames::Frame) {
+    let seed = number("POLC_SEED", 0x706f_6c63);
+    println!("{name}: {count} cases from seed {seed} (POLC_CASES, POLC_SEED)");
+    let mut packets = 0;
+    let mut engines = Engines::default();
+    for start in (0..count).step_by(BATCH as usize) {
+        let seeds: Vec<u64> = (start..count.min(start + BATCH)).map(|i| seed.wrapping_add(i)).collect();
+        let cases: Vec<Case> = seeds
+            .iter()
+            .map(|s| {
+                let ir = generate::policy(*s, shape);
+                let flows = generate::flows(&ir, *s, FLOWS);
+                Case::new(*s, frame(ir), flows, options)
+            })
+            .collect();
+        packets += engines.check(&cases);
+    }
+    println!("{name}: {packets} packets, {}", engines.summary());
+    assert!(packets as u64 > count, "too few packets to mean anything");
+}
+
+#[test]
+fn engines_agree_on_drawn_policies() {
+    let cases = number("POLC_CASES", 2000);
+    run("plain", cases, &Shape::default(), &CompileOptions::default(), frames::plain);
+}
+
+#[test]
+fn engines_agree_without_optimisation() {
+    let cases = number("POLC_CASES", 2000) / 10;
+    let options = CompileOptions { level: 0, ..CompileOptions::default() };
+    run("unoptimised", cases, &Shape::default(), &options, frames::plain);
+}
+
+#[test]
+fn engines_agree_on_larger_policies() {
+    let cases = number("POLC_CASES", 2000) / 20;
+    let shape = Shape { chains: 5, rules: 60, sets: 80, nets: 12, ports: 12, log: true };
+    run("larger", cases, &shape, &CompileOptions::default(), frames::plain);
+}
+
+#[test]
+fn engines_agree_behind_thousands_of_rules() {
+    let cases = number("POLC_CASES", 2000) / 100;
+    run("padded", cases, &Shape::default(), &CompileOptions::default(), frames::padded);
+}
+
+#[test]
+fn engines_agree_with_tiny_programs() {
+    let cases = number("POLC_CASES", 2000) / 10;
+    let options = CompileOptions {
+        limits: EmitOptions { max_slots: 220, ..EmitOptions::default() },
+        ..CompileOptions::default()
+    };
+    run("tiny programs", cases, &Shape::default(), &options, frames::plain);
+}
