@@ -159,7 +159,7 @@ pub struct Machine {
 
 impl Machine {
     /// Makes `code` ready to run: instructions of 8 bytes that begin with
-    /// [`HELPER_ENTER`]'s prologue.
+    /// the linker's prologue.
     ///
     /// # Errors
     /// What rbpf says about the program.

@@ -297,8 +297,7 @@ impl Vm {
     }
 
     fn attach(&mut self, specs: &[AttachmentSpec<'_>]) -> Result<(), EngineError> {
-        let mut loaded: Vec<(*const PolicyImage, usize)> = Vec::new();
-        loaded.reserve(specs.len());
+        let mut loaded: Vec<(*const PolicyImage, usize)> = Vec::with_capacity(specs.len());
         for spec in specs {
             let key = std::ptr::from_ref(spec.image);
             let image = match loaded.binary_search_by_key(&key, |(k, _)| *k) {
