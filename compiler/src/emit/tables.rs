@@ -9,7 +9,7 @@
 //!
 //! Both sides share the tables. Capacities leave room, so that members can come
 //! without a new program: twice what is needed now, as a power of two, at least
-//! 256 addresses and 16 classes. Policies without sets have no tables.
+//! 256 addresses and 64 classes. Policies without sets have no tables.
 
 use super::{EmitError, EmitOptions};
 use crate::image::{F_NO_PREALLOC, MapKind, MapSpec, SUB_PROGS_MAP};
@@ -23,7 +23,7 @@ pub(super) const ADDR6: u32 = 1;
 pub(super) const ROWS: u32 = 2;
 
 const LEAST_LEAVES: u64 = 256;
-const LEAST_ROWS: u64 = 16;
+const LEAST_ROWS: u64 = 64;
 
 const ADDR4_MAP: &str = "polc_addr4";
 const ADDR6_MAP: &str = "polc_addr6";

@@ -205,6 +205,6 @@ mod tests {
     fn an_empty_line_table_has_no_head() {
         let ext = ext(1, &[(0, Type(3))], &[]);
         assert_eq!(ext.len(), 32 + 20);
-        assert_eq!(&ext[16..20], &0u32.to_le_bytes());
+        assert_eq!(&ext[20..24], &0u32.to_le_bytes());
     }
 }

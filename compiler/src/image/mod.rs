@@ -8,11 +8,13 @@ mod lines;
 mod listing;
 mod shared;
 mod source;
+mod update;
 
 pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
+pub use update::{MapOp, Update, diff_entries};
 
 use crate::bpf::Code;
 use crate::ir::{DecisionData, Direction, Origin};
