@@ -17,6 +17,9 @@ pub mod replay;
 pub mod sys;
 pub mod vm;
 
+/// The precompiled entry programs: an ELF object, see `prebuilt-bpf/`.
+pub const ENTRY_OBJECT: &[u8] = include_bytes!("../../prebuilt-bpf/polc_entry.o");
+
 /// One endpoint and direction that packets are evaluated at: an index into the
 /// list of images that the engine was made with.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

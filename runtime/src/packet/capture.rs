@@ -68,6 +68,8 @@ pub struct Captured<'a> {
     pub original_wire_len: u32,
     /// Number of the interface, counted over all sections of the file.
     pub interface: u32,
+    /// Interfaces of the file so far.
+    pub interfaces: &'a [Interface],
 }
 
 /// A packet's place in the window.
@@ -176,6 +178,7 @@ impl<R: Read> Capture<R> {
             original,
             original_wire_len: at.wire_len,
             interface: at.interface,
+            interfaces: &self.interfaces,
         }))
     }
 

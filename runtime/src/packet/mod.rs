@@ -1,5 +1,5 @@
 //! Captured packets: reading pcap and pcapng files, writing pcapng with
-//! comments, and the few header fields that a replay needs to find owners.
+//! comments, header parsing, and frames built from flows.
 //!
 //! [`Capture`] streams packets from anything that can be read, without copying
 //! Ethernet frames; packets of other link types get an Ethernet header in front

@@ -43,18 +43,12 @@ impl<W: Write> Writer<W> {
         Ok(Self { inner: PcapNgWriter::new(out).map_err(WriteError)?, interfaces: 0 })
     }
 
-    /// Writes a packet with its comments. `interfaces` are those of the capture
-    /// that the packet comes from.
+    /// Writes a packet with its comments.
     ///
     /// # Errors
     /// `out` cannot be written.
-    pub fn write(
-        &mut self,
-        interfaces: &[Interface],
-        packet: &Captured<'_>,
-        comments: &[String],
-    ) -> Result<(), WriteError> {
-        for interface in interfaces.iter().skip(self.interfaces as usize) {
+    pub fn write(&mut self, packet: &Captured<'_>, comments: &[String]) -> Result<(), WriteError> {
+        for interface in packet.interfaces.iter().skip(self.interfaces as usize) {
             self.interface(interface)?;
         }
         let options = comments.iter().map(|c| EnhancedPacketOption::Comment(Cow::Borrowed(cut(c)))).collect();
@@ -110,6 +104,7 @@ mod tests {
             Interface { link: LinkType::RAW, snap_len: 0, name: None },
         ];
         let packet = |interface, original: &'static [u8]| Captured {
+            interfaces: &interfaces[..=interface as usize],
             number: 0,
             frame: b"not this",
             wire_len: 8,
@@ -119,8 +114,8 @@ mod tests {
             interface,
         };
         let mut writer = Writer::new(Vec::new()).unwrap();
-        writer.write(&interfaces[..1], &packet(0, b"abc"), &["one".into(), "two".into()]).unwrap();
-        writer.write(&interfaces, &packet(1, b"\x45"), &[]).unwrap();
+        writer.write(&packet(0, b"abc"), &["one".into(), "two".into()]).unwrap();
+        writer.write(&packet(1, b"\x45"), &[]).unwrap();
         writer.into_inner()
     }
 

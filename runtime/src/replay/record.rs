@@ -72,13 +72,33 @@ impl DecidedBy {
     fn of(evaluation: &Evaluation) -> Self {
         match (evaluation.reason, evaluation.decision) {
             (abi::REASON_POLICY, Some(decision)) => Self::Policy(decision),
-            (abi::REASON_CONNTRACK, _) => Self::Conntrack,
-            (reason @ (abi::REASON_FAILSAFE | abi::REASON_NEIGHBOUR_DISCOVERY), _) => Self::Failsafe(reason),
-            (reason @ (abi::REASON_MALFORMED | abi::REASON_TOO_SHORT | abi::REASON_UNSUPPORTED), _) => {
+            (reason, _) => Self::reason_alone(reason),
+        }
+    }
+
+    /// What one of [`abi::REASONS`] means where it comes without a policy decision.
+    pub(super) fn reason_alone(reason: u32) -> Self {
+        match reason {
+            abi::REASON_CONNTRACK => Self::Conntrack,
+            abi::REASON_FAILSAFE | abi::REASON_NEIGHBOUR_DISCOVERY => Self::Failsafe(reason),
+            abi::REASON_MALFORMED | abi::REASON_TOO_SHORT | abi::REASON_UNSUPPORTED => {
                 Self::Malformed(reason)
             }
-            (abi::REASON_NOT_IP, _) => Self::NotAnEndpoint(abi::REASON_NOT_IP),
-            (reason, _) => Self::Fault(reason),
+            abi::REASON_NOT_IP => Self::NotAnEndpoint(reason),
+            _ => Self::Fault(reason),
+        }
+    }
+
+    /// The name of the type in output. Policy's decisions have finer types:
+    /// [`polc_compiler::ir::DecisionKind`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Policy(_) => "policy",
+            Self::Conntrack => "conntrack",
+            Self::Failsafe(_) => "failsafe",
+            Self::Malformed(_) => "malformed",
+            Self::NotAnEndpoint(_) => "not-an-endpoint",
+            Self::Fault(_) => "fault",
         }
     }
 
@@ -87,15 +107,10 @@ impl DecidedBy {
         match self {
             Self::Policy(_) | Self::Conntrack | Self::NotAnEndpoint(abi::REASON_NONE) => None,
             Self::Failsafe(n) | Self::Malformed(n) | Self::NotAnEndpoint(n) | Self::Fault(n) => {
-                Some(reason_name(n))
+                Some(abi::REASONS.iter().find(|(value, _)| *value == n).map_or("unknown", |(_, name)| name))
             }
         }
     }
-}
-
-/// The name of one of [`abi::REASONS`].
-pub(super) fn reason_name(reason: u32) -> &'static str {
-    abi::REASONS.iter().find(|(n, _)| *n == reason).map_or("unknown", |(_, name)| name)
 }
 
 #[cfg(test)]

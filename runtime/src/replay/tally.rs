@@ -3,7 +3,6 @@
 use polc_compiler::abi;
 use polc_compiler::ir::Verdict;
 
-use super::record::reason_name;
 use super::{DecidedBy, Record};
 
 /// Evaluations that one thing decided.
@@ -85,10 +84,10 @@ impl Tally {
         self.decisions.get(attachment as usize).map_or(&[], Vec::as_slice)
     }
 
-    /// Counts of evaluations that policy did not decide, by name, where any.
-    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, Count)> {
+    /// Counts of evaluations that policy did not decide, where any.
+    pub fn others(&self) -> impl Iterator<Item = (DecidedBy, Count)> {
         let counts = self.reasons.iter().enumerate();
-        counts.filter(|(_, c)| **c != Count::default()).map(|(n, c)| (reason_name(n as u32), *c))
+        counts.filter(|(_, c)| **c != Count::default()).map(|(n, c)| (DecidedBy::reason_alone(n as u32), *c))
     }
 
     fn slot(&mut self, attachment: u32, decided_by: DecidedBy) -> Option<&mut Count> {
@@ -148,7 +147,7 @@ mod tests {
         let count = |allowed, denied, logged| Count { allowed, denied, logged };
         assert_eq!(tally.decisions(1), [count(0, 1, 0), count(0, 0, 0), count(1, 0, 1)]);
         assert_eq!(tally.decisions(7), []);
-        let reasons: Vec<_> = tally.reasons().collect();
-        assert_eq!(reasons, [("conntrack", count(1, 0, 0)), ("unknown", count(0, 1, 0))]);
+        let others: Vec<_> = tally.others().collect();
+        assert_eq!(others, [(DecidedBy::Conntrack, count(1, 0, 0)), (DecidedBy::Fault(15), count(0, 1, 0))]);
     }
 }

@@ -1,0 +1,108 @@
+//! One module per subcommand.
+
+mod compile;
+mod manual;
+mod run;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use polc_compiler::ir::Direction;
+
+use crate::exit::{Exit, Failure};
+
+/// Network-policy compiler: Kubernetes and Calico policy to eBPF
+#[derive(Parser, Debug)]
+#[command(name = "polc", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 finding or difference, 2 usage or unreadable input, \
+3 invalid policy, 4 limit or verifier refusal, 70 a bug in polc.";
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Compile policy and print or write the programs
+    Compile(compile::Args),
+    /// Replay a capture through compiled policy and say what decides each packet
+    Run(run::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page in roff
+    Man,
+}
+
+/// Runs the subcommand.
+pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Compile(args) => compile::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man => manual::man(),
+    }
+}
+
+/// `--direction`.
+#[derive(ValueEnum, Copy, Clone, Debug)]
+pub enum DirectionArg {
+    /// Packets towards the endpoint
+    Ingress,
+    /// Packets from the endpoint
+    Egress,
+}
+
+impl DirectionArg {
+    /// The directions that an optional argument leaves, in the order of output.
+    pub fn directions(of: Option<Self>) -> &'static [Direction] {
+        match of {
+            None => &[Direction::Ingress, Direction::Egress],
+            Some(Self::Ingress) => &[Direction::Ingress],
+            Some(Self::Egress) => &[Direction::Egress],
+        }
+    }
+}
+
+/// `--endpoint`: a pod's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointArg {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::str::FromStr for EndpointArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.into(), name: name.into() })
+            }
+            _ => Err("expected NAMESPACE/NAME, for example default/web-0".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_argument_definitions_are_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn endpoints_have_a_namespace_and_a_name() {
+        let want = EndpointArg { namespace: "shop".into(), name: "web-0".into() };
+        assert_eq!("shop/web-0".parse(), Ok(want));
+        for bad in ["", "web", "/web", "shop/", "a/b/c"] {
+            assert!(bad.parse::<EndpointArg>().is_err(), "{bad}");
+        }
+    }
+}

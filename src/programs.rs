@@ -1,0 +1,106 @@
+//! From what was loaded to compiled programs, each once however many share it.
+
+use std::collections::HashMap;
+
+use polc_compiler::compile::{CompileError, CompileOptions, compile};
+use polc_compiler::image::PolicyImage;
+use polc_compiler::ir::{Direction, PolicyIr};
+use polc_compiler::resolve::{Cluster, Endpoint};
+
+use crate::commands::EndpointArg;
+use crate::exit::{Exit, Failure};
+
+/// One distinct program and who shares it.
+pub struct Program {
+    /// The policy before any pass.
+    pub ir: PolicyIr,
+    /// What is loaded.
+    pub image: PolicyImage,
+    /// `namespace/name` of the endpoints that share it; empty for a policy on its own.
+    pub endpoints: Vec<String>,
+}
+
+/// Distinct programs in the order they were asked for.
+pub struct Programs<'a> {
+    list: Vec<Program>,
+    /// By direction and the IR's text without its name.
+    known: HashMap<(Direction, String), usize>,
+    options: &'a CompileOptions,
+}
+
+impl<'a> Programs<'a> {
+    /// No programs yet.
+    pub fn new(options: &'a CompileOptions) -> Self {
+        Self { list: Vec::new(), known: HashMap::new(), options }
+    }
+
+    /// The programs, in the order they were first asked for.
+    pub fn into_list(self) -> Vec<Program> {
+        self.list
+    }
+
+    /// The number of an endpoint's program, compiled unless an equal one is there.
+    pub fn endpoint(
+        &mut self,
+        cluster: &Cluster,
+        endpoint: Endpoint,
+        direction: Direction,
+    ) -> Result<usize, Failure> {
+        let mut ir = cluster.resolve(endpoint, direction);
+        let name = std::mem::take(&mut ir.name);
+        let key = (direction, ir.to_string());
+        if let Some(number) = self.known.get(&key) {
+            self.list[*number].endpoints.push(name);
+            return Ok(*number);
+        }
+        ir.name.clone_from(&name);
+        let number = self.add(ir, vec![name])?;
+        self.known.insert(key, number);
+        Ok(number)
+    }
+
+    /// Adds a program of its own.
+    pub fn add(&mut self, ir: PolicyIr, endpoints: Vec<String>) -> Result<usize, Failure> {
+        let image = compile(ir.clone(), self.options).map_err(|e| failure(&ir, &e))?;
+        self.list.push(Program { ir, image, endpoints });
+        Ok(self.list.len() - 1)
+    }
+}
+
+fn failure(ir: &PolicyIr, error: &CompileError) -> Failure {
+    let exit = if error.is_limit() { Exit::Limit } else { Exit::Bug };
+    Failure::Message(exit, format!("{} {}: {error}", ir.name, ir.direction.as_str()))
+}
+
+/// The endpoints that the arguments name; all of them if none is named.
+pub fn endpoints(cluster: &Cluster, named: &[EndpointArg]) -> Result<Vec<Endpoint>, Failure> {
+    if named.is_empty() {
+        return Ok(cluster.endpoints().keys().collect());
+    }
+    let mut found = Vec::new();
+    for EndpointArg { namespace, name } in named {
+        let endpoint = cluster.endpoint_by_name(namespace, name).ok_or_else(|| {
+            Failure::usage(format!("no pod {namespace}/{name} in the input{}", nearby(cluster, namespace)))
+        })?;
+        if !found.contains(&endpoint) {
+            found.push(endpoint);
+        }
+    }
+    Ok(found)
+}
+
+/// What could have been meant: the first pods of the namespace, else of all.
+fn nearby(cluster: &Cluster, namespace: &str) -> String {
+    let names = |within: bool| -> Vec<String> {
+        let pods = cluster.endpoints().values().filter(|e| !within || e.namespace == namespace);
+        pods.take(5).map(|e| format!("{}/{}", e.namespace, e.name)).collect()
+    };
+    let mut names_found = names(true);
+    if names_found.is_empty() {
+        names_found = names(false);
+    }
+    match names_found.as_slice() {
+        [] => ", which has no pods (give the cluster's objects as a further INPUT)".into(),
+        some => format!("; there is {}", some.join(", ")),
+    }
+}
