@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use polc_compiler::compile::CompileOptions;
 use polc_runtime::EngineError;
 use polc_runtime::packet::{Capture, CaptureError};
-use polc_runtime::replay::{Record, Tally, replay};
+use polc_runtime::replay::{DecidedBy, Record, Tally, replay};
 
 use super::{DirectionArg, EndpointArg};
 use crate::exit::{Exit, Failure};
@@ -231,9 +231,11 @@ impl Replay<'_> {
                 records.push(record);
             });
             for record in &self.records {
-                let timing = match (self.repeat, record.at) {
+                // The kernel does not run what has no Ethernet header.
+                let at = record.at.filter(|_| !matches!(record.decided_by, DecidedBy::Malformed(_)));
+                let timing = match (self.repeat, at) {
                     (Some(runs), Some(at)) => match engine.time(at, (&packet).into(), runs) {
-                        Ok(timing) => Some(timing),
+                        Ok(timing) => timing,
                         Err(error) => return Ok(Some(Stop::Engine(error))),
                     },
                     _ => None,

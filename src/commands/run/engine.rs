@@ -2,6 +2,8 @@
 
 use clap::ValueEnum;
 use polc_compiler::ir::evaluate;
+#[cfg(target_os = "linux")]
+use polc_runtime::kernel::KernelEngine;
 use polc_runtime::reference::{Reference, ReferenceAttachment, ReferenceOptions};
 use polc_runtime::vm::{Vm, VmEngine, VmOptions};
 use polc_runtime::{Attachment, Engine, EngineError, Evaluation, Packet};
@@ -26,43 +28,68 @@ pub enum EngineArg {
 #[derive(Copy, Clone, Debug, Serialize)]
 pub struct Timing {
     /// Entry to verdict, ns per run.
-    pub ns: f64,
+    pub ns: u64,
     /// The policy program alone, ns per run.
-    pub ns_policy: f64,
+    pub ns_policy: u64,
 }
 
 /// An engine, as far as the command cares.
-pub struct AnyEngine {
-    inner: Box<dyn Engine>,
+pub enum AnyEngine {
+    /// One that only evaluates.
+    Plain(Box<dyn Engine>),
+    /// The kernel, which measures as well.
+    #[cfg(target_os = "linux")]
+    Kernel(Box<KernelEngine>),
 }
 
 impl AnyEngine {
     /// Makes the engine for all places of a plan.
     pub fn new(engine: EngineArg, plan: &Plan, stateless: bool) -> Result<Self, EngineError> {
-        let inner: Box<dyn Engine> = match engine {
-            EngineArg::Reference => Box::new(reference(plan, stateless)),
-            EngineArg::Interpreter => Box::new(vm(plan, stateless, VmEngine::Interpreter)?),
-            EngineArg::Cranelift => Box::new(vm(plan, stateless, VmEngine::Cranelift)?),
-            EngineArg::Kernel => {
-                return Err(EngineError::Unavailable {
-                    engine: "kernel",
-                    reason: "it is not part of this build".into(),
-                });
-            }
-        };
-        Ok(Self { inner })
+        Ok(match engine {
+            EngineArg::Reference => Self::Plain(Box::new(reference(plan, stateless))),
+            EngineArg::Interpreter => Self::Plain(Box::new(vm(plan, stateless, VmEngine::Interpreter)?)),
+            EngineArg::Cranelift => Self::Plain(Box::new(vm(plan, stateless, VmEngine::Cranelift)?)),
+            EngineArg::Kernel => kernel(plan, stateless)?,
+        })
     }
 
-    /// Measures one evaluation.
-    pub fn time(&mut self, _at: Attachment, _packet: Packet<'_>, _runs: u32) -> Result<Timing, EngineError> {
-        Err(EngineError::Unavailable { engine: "kernel", reason: "it is not part of this build".into() })
+    /// Measures one evaluation; only the kernel does.
+    pub fn time(
+        &mut self,
+        at: Attachment,
+        packet: Packet<'_>,
+        runs: u32,
+    ) -> Result<Option<Timing>, EngineError> {
+        match self {
+            Self::Plain(_) => Ok(None),
+            #[cfg(target_os = "linux")]
+            Self::Kernel(engine) => {
+                let (ns, ns_policy) = engine.measure(at, packet, runs)?;
+                Ok(Some(Timing { ns, ns_policy }))
+            }
+        }
     }
 }
 
 impl Engine for AnyEngine {
     fn evaluate(&mut self, at: Attachment, packet: Packet<'_>) -> Result<Evaluation, EngineError> {
-        self.inner.evaluate(at, packet)
+        match self {
+            Self::Plain(engine) => engine.evaluate(at, packet),
+            #[cfg(target_os = "linux")]
+            Self::Kernel(engine) => engine.evaluate(at, packet),
+        }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn kernel(plan: &Plan, stateless: bool) -> Result<AnyEngine, EngineError> {
+    let engine = KernelEngine::new(polc_runtime::ENTRY_OBJECT, &plan.specs(), stateless)?;
+    Ok(AnyEngine::Kernel(Box::new(engine)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn kernel(_: &Plan, _: bool) -> Result<AnyEngine, EngineError> {
+    Err(EngineError::Unavailable { engine: "kernel", reason: "it needs Linux".into() })
 }
 
 fn vm(plan: &Plan, stateless: bool, engine: VmEngine) -> Result<Vm, EngineError> {

@@ -59,7 +59,7 @@ impl Records {
             Cell::new(describe::decided_by(plan, record)),
         ];
         if self.timed {
-            let cell = |ns: Option<f64>| right(ns.map_or_else(|| "-".into(), |ns| format!("{ns:.1}")));
+            let cell = |ns: Option<u64>| right(ns.map_or_else(|| "-".into(), |ns| ns.to_string()));
             row.extend([cell(timing.map(|t| t.ns)), cell(timing.map(|t| t.ns_policy))]);
         }
         self.page.add_row(row);
