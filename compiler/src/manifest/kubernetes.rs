@@ -78,6 +78,13 @@ fn read_rule(
         Direction::Ingress => ("from", "to", "ingress rules have `from`, egress rules have `to`"),
         Direction::Egress => ("to", "from", "egress rules have `to`, ingress rules have `from`"),
     };
+    for name in [peers, "ports"] {
+        if let Some(value) = node.get(name).filter(|value| value.is_null()) {
+            let message = format!("`{name}` without items matches everything");
+            let help = "put items under it, or remove it if everything is meant";
+            reader.warning(codes::IMPLIED_FIELD, value, message, help);
+        }
+    }
     let peers =
         fields.take(peers).map(|node| reader.list(node, "the list of peers", read_peer)).unwrap_or_default();
     let ports = fields.take("ports").map(|node| reader.list(node, "`ports`", read_port)).unwrap_or_default();

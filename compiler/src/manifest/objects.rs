@@ -217,7 +217,8 @@ pub struct KubernetesPort {
 pub enum PortSpec {
     /// First and last port, both included.
     Range(u16, u16),
-    /// Named port.
+    /// Named port. The empty name, which no pod can have, stands for a port that
+    /// cannot exist: a name with `endPort`.
     Name(String),
 }
 
