@@ -4,6 +4,7 @@ use polc_compiler::compile::{CompileOptions, compile};
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{self, DecisionData, Flow, PolicyIr, Verdict};
 use polc_compiler::passes::{OptOptions, optimize};
+use polc_runtime::kernel::KernelEngine;
 use polc_runtime::packet::build;
 use polc_runtime::vm::{Vm, VmEngine, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine, EngineError, Packet};
@@ -84,6 +85,7 @@ impl Engines {
             let options = VmOptions { engine, stateless: true };
             self.run(name, Vm::new(ENTRY_OBJECT, &specs, options), cases);
         }
+        self.run("kernel", KernelEngine::new(ENTRY_OBJECT, &specs, true), cases);
         cases.iter().map(|c| c.packets.len()).sum()
     }
 
