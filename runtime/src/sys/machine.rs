@@ -6,9 +6,9 @@
 //! caller's state. Helpers take pointers from the program without a check by
 //! rbpf; [`Stack`] and [`LowArena`] check them here.
 //!
-//! No reference into the arena is ever given to the interpreter: it gets the
-//! region as an allowed address range, and the program gets its context's address
-//! from its first helper call (see [`HELPER_ENTER`]).
+//! The arena is the program's `mem`, so that rbpf's own bounds checks cover it and
+//! pass at their first look; the program gets its context's address from its first
+//! helper call (see [`HELPER_ENTER`]).
 
 use std::cell::Cell;
 use std::ptr::NonNull;
@@ -32,10 +32,6 @@ pub(crate) const HELPER_ENTER: u32 = 0x706f_6c63;
 
 /// Bytes of stack that a program has, as in the kernel.
 pub(crate) const STACK_BYTES: u64 = 512;
-
-/// rbpf checks only the first byte of an access against an allowed range, so the
-/// range that it is told ends this many bytes before the arena does.
-const SLACK: u64 = 7;
 
 /// State that programs reach through helpers.
 pub trait Helpers {
@@ -176,8 +172,6 @@ impl Machine {
             vm.register_helper(*number, *function).map_err(refused)?;
         }
         vm.register_helper(HELPER_ENTER, trampoline::<HELPER_ENTER>).map_err(refused)?;
-        let base = u64::from(arena.base());
-        vm.register_allowed_memory(base..base + (arena.size() as u64).saturating_sub(SLACK));
         if engine == VmEngine::Cranelift {
             compile(&mut vm)?;
         }
@@ -201,17 +195,23 @@ impl Machine {
         }
         let mut run = Run { helpers, stack: Stack { top: 0 } };
         let _reset = Current::enter(&raw mut run);
-        match self.engine {
-            VmEngine::Interpreter => vm.execute_program(&[], &[]).map_err(|e| first_line(&e.to_string())),
-            VmEngine::Cranelift => {
-                // SAFETY: the region is mapped and initialised. rbpf uses the slice
-                // for its address and length only, which it hands to compiled code;
-                // programs and helpers reach the bytes by exposed addresses, never
-                // while Rust code looks at this slice.
-                let memory = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), size) };
-                vm.execute_program_cranelift(memory, &mut []).map_err(|e| first_line(&e.to_string()))
+        let result = match self.engine {
+            VmEngine::Interpreter => {
+                // SAFETY: the region is mapped and initialised. rbpf takes a shared
+                // slice even of memory that its program stores to, and uses it for
+                // its address and length only: loads and stores go through exposed
+                // addresses, never through this reference, and no Rust code looks
+                // at it while the program runs.
+                let memory = unsafe { std::slice::from_raw_parts(start.as_ptr(), size) };
+                vm.execute_program(memory, &[])
             }
-        }
+            VmEngine::Cranelift => {
+                // SAFETY: as above; rbpf hands address and length to compiled code.
+                let memory = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), size) };
+                vm.execute_program_cranelift(memory, &mut [])
+            }
+        };
+        result.map_err(|e| first_line(&e.to_string()))
     }
 }
 
