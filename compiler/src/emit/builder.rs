@@ -5,7 +5,7 @@ use crate::abi::Field;
 use crate::bpf::{
     AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, Layout, MapRef, Operand, Reg, Size, Width,
 };
-use crate::image::{Note, NoteKind, Program};
+use crate::image::{Note, NoteKind, Program, Subject};
 use crate::ir::Origin;
 
 /// Scratch register of all tests.
@@ -19,16 +19,30 @@ pub(super) const STATE: Reg = Reg::R9;
 #[derive(Default)]
 pub(super) struct Builder {
     asm: Assembler,
-    notes: Vec<(Label, NoteKind, String, Option<Origin>)>,
+    notes: Vec<(Label, Note)>,
     names: Vec<(Label, String)>,
     branches: u32,
 }
 
 impl Builder {
-    /// Instructions from here on are for this.
-    pub fn note(&mut self, kind: NoteKind, text: impl Into<String>, at: Option<Origin>) {
+    /// Instructions from here on are for this part of the program.
+    pub fn part(&mut self, text: impl Into<String>) {
+        self.note(NoteKind::Part, text.into(), None, None);
+    }
+
+    /// Instructions from here on are for this part of the policy.
+    pub fn about(&mut self, subject: Subject, text: impl Into<String>, at: Option<Origin>) {
+        let kind = match subject {
+            Subject::Rule(_) | Subject::End(_) => NoteKind::Rule,
+            Subject::Test(_) | Subject::Action => NoteKind::Test,
+        };
+        self.note(kind, text.into(), at, Some(subject));
+    }
+
+    fn note(&mut self, kind: NoteKind, text: String, at: Option<Origin>, subject: Option<Subject>) {
         let here = self.asm.here();
-        self.notes.push((here, kind, text.into(), at));
+        // The slot is known when the program is linked.
+        self.notes.push((here, Note { slot: 0, kind, text, at, subject }));
     }
 
     pub fn label(&mut self) -> Label {
@@ -143,13 +157,13 @@ impl Builder {
 }
 
 /// Notes with their slots, without those whose instructions were all dropped.
-fn notes(found: Vec<(Label, NoteKind, String, Option<Origin>)>, layout: &Layout, end: u32) -> Vec<Note> {
+fn notes(found: Vec<(Label, Note)>, layout: &Layout, end: u32) -> Vec<Note> {
     let mut kept: Vec<Note> = Vec::with_capacity(found.len());
     // From the end: where the next note of the same kind or a higher one starts.
     let (mut part, mut rule, mut test) = (end, end, end);
-    for (label, kind, text, at) in found.into_iter().rev() {
+    for (label, note) in found.into_iter().rev() {
         let Some(slot) = layout.slot(label) else { continue };
-        let (limit, open) = match kind {
+        let (limit, open) = match note.kind {
             NoteKind::Part => (part, &mut part),
             NoteKind::Rule => (rule, &mut rule),
             NoteKind::Test => (test, &mut test),
@@ -161,7 +175,7 @@ fn notes(found: Vec<(Label, NoteKind, String, Option<Origin>)>, layout: &Layout,
         // A higher note ends the lower ones before it.
         rule = rule.min(part);
         test = test.min(rule);
-        kept.push(Note { slot, kind, text, at });
+        kept.push(Note { slot, ..note });
     }
     kept.reverse();
     kept

@@ -13,7 +13,7 @@ use crate::abi::{
     VERDICT_DENY,
 };
 use crate::bpf::{AluOp, AsmError, Cond, Helper, Insn, Label, MapRef, Reg, Size};
-use crate::image::{NoteKind, Program};
+use crate::image::{Program, Subject};
 use crate::ir::{Chain, ChainEnd, PolicyIr};
 use crate::passes::{AddressClasses, Piece, ProgramPlan, Segment};
 
@@ -92,7 +92,7 @@ impl<'a> Emitter<'a> {
 
     fn prologue(&mut self) -> Result<(), AsmError> {
         let b = &mut self.b;
-        b.note(NoteKind::Part, "packet state", None);
+        b.part("packet state");
         let found = b.named_label("state");
         b.push(Insn::mov(CONTEXT, Reg::R1));
         b.push(Insn::store(Size::B4, Reg::R10, -4, 0));
@@ -118,7 +118,7 @@ impl<'a> Emitter<'a> {
     /// Looks up the class of a side's address; what the table lacks is in class 0.
     fn class(&mut self, side: Side) -> Result<(), AsmError> {
         let b = &mut self.b;
-        b.note(NoteKind::Part, format!("class of the {} address", side.as_str()), None);
+        b.part(format!("class of the {} address", side.as_str()));
         let (v6, found, done) = (b.label(), b.label(), b.label());
         b.store_field(side.class_field(), 0);
         b.load_field(STATE_FAMILY);
@@ -137,7 +137,7 @@ impl<'a> Emitter<'a> {
     /// Fetches the row of a side's class.
     fn row(&mut self, side: Side) {
         let b = &mut self.b;
-        b.note(NoteKind::Part, format!("sets that hold the {} address", side.as_str()), None);
+        b.part(format!("sets that hold the {} address", side.as_str()));
         b.look_up(MapRef::Private(tables::ROWS), side.class_field());
         b.jump_if_null(Reg::R0, self.ends.no_table);
         b.push(Insn::mov(side.row(), Reg::R0));
@@ -157,7 +157,7 @@ impl<'a> Emitter<'a> {
             let start = self.chain(piece.chain);
             self.b.bind(start)?;
         }
-        self.b.note(NoteKind::Part, text::chain(chain), None);
+        self.b.part(text::chain(chain));
         let (allow, deny) = (self.ends.allow, self.ends.deny);
         for rule in chain.rules.get(piece.rules.clone()).unwrap_or_default() {
             let miss = self.b.named_label(format!("after_{rule}"));
@@ -181,13 +181,13 @@ impl<'a> Emitter<'a> {
             ChainEnd::Deny(decision) => (decision, "deny", self.ends.deny),
             ChainEnd::Pass => {
                 let next = self.after(chain);
-                self.b.note(NoteKind::Rule, text::chain_end(self.ir, chain), None);
+                self.b.about(Subject::End(chain), text::chain_end(self.ir, chain), None);
                 self.b.jump(next);
                 return;
             }
         };
         let at = self.ir.decisions[decision].at;
-        self.b.note(NoteKind::Rule, text::chain_end(self.ir, chain), at);
+        self.b.about(Subject::End(chain), text::chain_end(self.ir, chain), at);
         rule::decide(&mut self.b, decision, verb, at, to);
     }
 
@@ -221,12 +221,12 @@ impl<'a> Emitter<'a> {
     fn ends(&mut self) -> Result<(), AsmError> {
         let b = &mut self.b;
         for (segment, label) in &self.calls {
-            b.note(NoteKind::Part, format!("go on in {segment}"), None);
+            b.part(format!("go on in {segment}"));
             b.bind(*label)?;
             b.tail_call(MapRef::Private(tables::sub_programs(self.classes)), segment.index() as u32);
             b.jump(self.ends.no_program);
         }
-        b.note(NoteKind::Part, "allow", None);
+        b.part("allow");
         b.bind(self.ends.allow)?;
         b.store_field(STATE_REASON, REASON_POLICY as i32);
         b.store_field(STATE_VERDICT, VERDICT_ALLOW as i32);
@@ -239,17 +239,17 @@ impl<'a> Emitter<'a> {
     fn drops(&mut self) -> Result<(), AsmError> {
         let b = &mut self.b;
         let drop = b.named_label("drop");
-        b.note(NoteKind::Part, "a program is missing", None);
+        b.part("a program is missing");
         b.bind(self.ends.no_program)?;
         b.store_field(STATE_DECISION, NO_DECISION as i32);
         b.store_field(STATE_REASON, REASON_NO_PROGRAM as i32);
         b.jump(drop);
-        b.note(NoteKind::Part, "a table entry is missing", None);
+        b.part("a table entry is missing");
         b.bind(self.ends.no_table)?;
         b.store_field(STATE_DECISION, NO_DECISION as i32);
         b.store_field(STATE_REASON, REASON_NO_TABLE as i32);
         b.jump(drop);
-        b.note(NoteKind::Part, "deny", None);
+        b.part("deny");
         b.bind(self.ends.deny)?;
         b.store_field(STATE_REASON, REASON_POLICY as i32);
         b.bind(drop)?;

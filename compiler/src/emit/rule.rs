@@ -10,9 +10,10 @@ use crate::abi::{
     STATE_SPORT, STATE_SRC_CLASS, STATE_SRC_PREFIX,
 };
 use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg, Size};
-use crate::image::NoteKind;
+use crate::image::Subject;
 use crate::ir::{
-    Action, AddrSet, Decision, Family, IcmpMatch, Match, PolicyIr, PortMatch, Rule, RuleData, SideMatch,
+    Action, AddrSet, Criterion, Decision, Family, IcmpMatch, Match, PolicyIr, PortMatch, Rule, RuleData,
+    SideMatch,
 };
 use crate::passes::AddressClasses;
 
@@ -77,6 +78,27 @@ impl Side {
             || ports.any(|port| matches!(port, PortMatch::Named { .. }))
     }
 
+    pub fn ports_criterion(self) -> Criterion {
+        match self {
+            Self::Src => Criterion::SrcPorts,
+            Self::Dst => Criterion::DstPorts,
+        }
+    }
+
+    pub fn not_ports_criterion(self) -> Criterion {
+        match self {
+            Self::Src => Criterion::SrcNotPorts,
+            Self::Dst => Criterion::DstNotPorts,
+        }
+    }
+
+    pub fn sets_criterion(self) -> Criterion {
+        match self {
+            Self::Src => Criterion::SrcSets,
+            Self::Dst => Criterion::DstSets,
+        }
+    }
+
     /// `src` or `dst`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -118,7 +140,7 @@ pub(super) fn emit(
     exits: Exits,
 ) -> Result<(), AsmError> {
     let data = &ir.rules[rule];
-    b.note(NoteKind::Rule, text::rule(ir, data), data.origins.rule.or(ir.decisions[data.decision].at));
+    b.about(Subject::Rule(rule), text::rule(ir, data), data.origins.rule.or(ir.decisions[data.decision].at));
     protocol_tests(b, data, exits.miss)?;
     for side in Side::BOTH {
         port_tests(b, side, data, classes, exits.miss)?;
@@ -134,29 +156,29 @@ fn protocol_tests(b: &mut Builder, rule: &RuleData, miss: Label) -> Result<(), A
     let m = &rule.matches;
     let at = rule.origins.protocol.or(rule.origins.rule);
     if let Some(family) = m.family {
-        b.note(NoteKind::Test, text::family(family), rule.origins.rule);
+        b.about(Subject::Test(Criterion::Family), text::family(family), rule.origins.rule);
         b.load_field(STATE_FAMILY);
         b.jump_if(Cond::Ne, if family == Family::V4 { 4 } else { 6 }, miss);
         b.count_branches(1);
     }
     if let Some(protocol) = m.protocol {
-        b.note(NoteKind::Test, text::protocol(protocol), at);
+        b.about(Subject::Test(Criterion::Protocol), text::protocol(protocol), at);
         b.load_field(STATE_PROTOCOL);
         b.jump_if(Cond::Ne, protocol.into(), miss);
         b.count_branches(1);
     }
     if let Some(protocol) = m.not_protocol {
-        b.note(NoteKind::Test, format!("not {}", text::protocol(protocol)), at);
+        b.about(Subject::Test(Criterion::NotProtocol), format!("not {}", text::protocol(protocol)), at);
         b.load_field(STATE_PROTOCOL);
         b.jump_if(Cond::Eq, protocol.into(), miss);
         b.count_branches(1);
     }
     if let Some(icmp) = m.icmp {
-        b.note(NoteKind::Test, text::icmp(icmp), at);
+        b.about(Subject::Test(Criterion::Icmp), text::icmp(icmp), at);
         icmp_test(b, icmp, miss);
     }
     if let Some(icmp) = m.not_icmp {
-        b.note(NoteKind::Test, format!("not {}", text::icmp(icmp)), at);
+        b.about(Subject::Test(Criterion::NotIcmp), format!("not {}", text::icmp(icmp)), at);
         let other = b.label();
         icmp_test(b, icmp, other);
         b.jump(miss);
@@ -196,13 +218,17 @@ fn port_tests(
     let at = at.or(rule.origins.rule);
     let (criteria, protocol) = (side.of(&rule.matches), rule.matches.protocol);
     if let Some(list) = &criteria.ports {
-        b.note(NoteKind::Test, text::ports(side, "", list), at);
+        b.about(Subject::Test(side.ports_criterion()), text::ports(side, "", list), at);
         let hit = b.label();
         ports::test(b, side, list, protocol, classes, hit, miss)?;
         b.bind(hit)?;
     }
     if !criteria.not_ports.is_empty() {
-        b.note(NoteKind::Test, text::ports(side, "not ", &criteria.not_ports), at);
+        b.about(
+            Subject::Test(side.not_ports_criterion()),
+            text::ports(side, "not ", &criteria.not_ports),
+            at,
+        );
         let other = b.label();
         ports::test(b, side, &criteria.not_ports, protocol, classes, miss, other)?;
         b.bind(other)?;
@@ -226,7 +252,7 @@ fn set_tests(
         Side::Src => rule.origins.src,
         Side::Dst => rule.origins.dst,
     };
-    b.note(NoteKind::Test, text::sets(ir, side, criteria), at.or(rule.origins.rule));
+    b.about(Subject::Test(side.sets_criterion()), text::sets(ir, side, criteria), at.or(rule.origins.rule));
     row_tests(b, side, &criteria.in_sets, &criteria.not_in, classes, miss);
 }
 
@@ -273,11 +299,11 @@ fn action(b: &mut Builder, rule: &RuleData, exits: Exits) {
         Action::Allow => decide(b, rule.decision, "allow", at, exits.allow),
         Action::Deny => decide(b, rule.decision, "deny", at, exits.deny),
         Action::Pass => {
-            b.note(NoteKind::Test, "pass", at);
+            b.about(Subject::Action, "pass", at);
             b.jump(exits.pass);
         }
         Action::Log => {
-            b.note(NoteKind::Test, "log", at);
+            b.about(Subject::Action, "log", at);
             b.load_field(STATE_LOGGED);
             b.push(Insn::alu(AluOp::Add, SCRATCH, 1));
             b.store_field(STATE_LOGGED, SCRATCH);
@@ -295,7 +321,7 @@ pub(super) fn decide(
     to: Label,
 ) {
     const { assert!(PIECE_SLOTS == 2) };
-    b.note(NoteKind::Test, format!("{verb} by {decision}"), at);
+    b.about(Subject::Action, format!("{verb} by {decision}"), at);
     b.store_field(STATE_DECISION, decision.as_u32() as i32);
     b.jump(to);
 }

@@ -17,7 +17,7 @@ pub use source::{SourceLines, no_source_lines, source_lines};
 pub use update::{MapOp, Update, diff_entries};
 
 use crate::bpf::Code;
-use crate::ir::{DecisionData, Direction, Origin};
+use crate::ir::{Chain, Criterion, DecisionData, Direction, Origin, Rule};
 
 /// One endpoint's (or policy's) compiled policy in one direction.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +78,22 @@ pub struct Note {
     pub text: String,
     /// Where in the YAML this comes from; `None` for prologue and epilogue.
     pub at: Option<Origin>,
+    /// What of the IR that was emitted this is; `None` for parts. A rule that was
+    /// too large for one program has the ids of its parts.
+    pub subject: Option<Subject>,
+}
+
+/// What of the emitted IR a note speaks about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A rule.
+    Rule(Rule),
+    /// The end of a chain.
+    End(Chain),
+    /// A criterion of the rule that the note before it names.
+    Test(Criterion),
+    /// What that rule or chain's end does when control gets there.
+    Action,
 }
 
 /// What kind of map it is. The numbers are the kernel's `enum bpf_map_type`.

@@ -9,6 +9,7 @@
 //! Creation order is not match order: see [`ChainData::rules`] and
 //! [`PolicyIr::order`].
 
+mod criterion;
 mod cursor;
 mod evaluate;
 pub mod generate;
@@ -16,6 +17,7 @@ mod parse;
 mod print;
 mod verify;
 
+pub use criterion::{Criterion, first_failed};
 pub use evaluate::{evaluate, matches};
 pub use parse::{ParseError, parse};
 pub use verify::{Entity, VerifyError, VerifyErrors, Violation, verify};
