@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use polc_compiler::compile::{CompileError, CompileOptions, compile};
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{Direction, PolicyIr};
-use polc_compiler::resolve::{Cluster, Endpoint};
+use polc_compiler::resolve::{Cluster, Endpoint, EndpointData};
 
 use crate::commands::EndpointArg;
 use crate::exit::{Exit, Failure};
@@ -16,7 +16,7 @@ pub struct Program {
     pub ir: PolicyIr,
     /// What is loaded.
     pub image: PolicyImage,
-    /// `namespace/name` of the endpoints that share it; empty for a policy on its own.
+    /// Display names of the endpoints that share it; empty for a policy on its own.
     pub endpoints: Vec<String>,
 }
 
@@ -78,9 +78,9 @@ pub fn endpoints(cluster: &Cluster, named: &[EndpointArg]) -> Result<Vec<Endpoin
         return Ok(cluster.endpoints().keys().collect());
     }
     let mut found = Vec::new();
-    for EndpointArg { namespace, name } in named {
-        let endpoint = cluster.endpoint_by_name(namespace, name).ok_or_else(|| {
-            Failure::usage(format!("no pod {namespace}/{name} in the input{}", nearby(cluster, namespace)))
+    for arg in named {
+        let endpoint = cluster.endpoint_by_path(&arg.to_string()).ok_or_else(|| {
+            Failure::usage(format!("no endpoint {arg} in the input{}", nearby(cluster, arg)))
         })?;
         if !found.contains(&endpoint) {
             found.push(endpoint);
@@ -89,18 +89,19 @@ pub fn endpoints(cluster: &Cluster, named: &[EndpointArg]) -> Result<Vec<Endpoin
     Ok(found)
 }
 
-/// What could have been meant: the first pods of the namespace, else of all.
-fn nearby(cluster: &Cluster, namespace: &str) -> String {
+/// What could have been meant: the first endpoints of the namespace (of no
+/// namespace: host endpoints), else of all.
+fn nearby(cluster: &Cluster, arg: &EndpointArg) -> String {
     let names = |within: bool| -> Vec<String> {
-        let pods = cluster.endpoints().values().filter(|e| !within || e.namespace == namespace);
-        pods.take(5).map(|e| format!("{}/{}", e.namespace, e.name)).collect()
+        let endpoints = cluster.endpoints().values().filter(|e| !within || e.namespace == arg.namespace);
+        endpoints.take(5).map(EndpointData::display_name).collect()
     };
     let mut names_found = names(true);
     if names_found.is_empty() {
         names_found = names(false);
     }
     match names_found.as_slice() {
-        [] => ", which has no pods (give the cluster's objects as a further INPUT)".into(),
+        [] => ", which has none (give the cluster's objects as a further INPUT)".into(),
         some => format!("; there is {}", some.join(", ")),
     }
 }

@@ -17,13 +17,14 @@ use support::{Scene, polc};
 fn wrong_usage_is_exit_2() {
     let scene = Scene::new();
     let pods = scene.path("cluster.yaml");
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&[], "Usage"),
         (&["explode"], "unrecognized subcommand"),
         (&["compile"], "required"),
         (&["compile", "/nonexistent/p.yaml"], "/nonexistent/p.yaml"),
-        (&["compile", &pods, "--endpoint", "web"], "NAMESPACE/NAME"),
-        (&["compile", &pods, "--endpoint", "shop/nobody"], "no pod shop/nobody"),
+        (&["compile", &pods, "--endpoint", "a/b/c"], "NAMESPACE/NAME"),
+        (&["compile", &pods, "--endpoint", "web"], "no endpoint web"),
+        (&["compile", &pods, "--endpoint", "shop/nobody"], "no endpoint shop/nobody"),
         (&["run", &pods], "--pcap"),
         (&["run", &pods, "--pcap", "/nonexistent/t.pcap"], "/nonexistent/t.pcap"),
         (&["run", "-", "--pcap", "-"], "both"),

@@ -31,7 +31,7 @@ pub struct Args {
 
     /// Only this pod's policy; may be repeated. Without it and without pods in
     /// the input: each policy on its own
-    #[arg(long, value_name = "NS/NAME")]
+    #[arg(long, value_name = "NS/NAME|HOST")]
     endpoint: Vec<EndpointArg>,
 
     /// Only this direction

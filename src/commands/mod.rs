@@ -66,13 +66,22 @@ impl DirectionArg {
     }
 }
 
-/// `--endpoint`: a pod's namespace and name.
+/// `--endpoint`: a pod's namespace and name, or a host endpoint's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointArg {
-    /// Namespace.
-    pub namespace: String,
+    /// Namespace; `None` for a host endpoint.
+    pub namespace: Option<String>,
     /// Name.
     pub name: String,
+}
+
+impl std::fmt::Display for EndpointArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
 }
 
 impl std::str::FromStr for EndpointArg {
@@ -81,9 +90,10 @@ impl std::str::FromStr for EndpointArg {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(Self { namespace: namespace.into(), name: name.into() })
+                Ok(Self { namespace: Some(namespace.into()), name: name.into() })
             }
-            _ => Err("expected NAMESPACE/NAME, for example default/web-0".into()),
+            None if !text.is_empty() => Ok(Self { namespace: None, name: text.into() }),
+            _ => Err("expected NAMESPACE/NAME, for example default/web-0, or a host endpoint's NAME".into()),
         }
     }
 }
@@ -98,10 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn endpoints_have_a_namespace_and_a_name() {
-        let want = EndpointArg { namespace: "shop".into(), name: "web-0".into() };
-        assert_eq!("shop/web-0".parse(), Ok(want));
-        for bad in ["", "web", "/web", "shop/", "a/b/c"] {
+    fn endpoints_have_a_name_and_a_namespace_unless_they_are_hosts() {
+        for (text, namespace, name) in [("shop/web-0", Some("shop"), "web-0"), ("node-1", None, "node-1")] {
+            let want = EndpointArg { namespace: namespace.map(Into::into), name: name.into() };
+            assert_eq!(text.parse(), Ok(want));
+            assert_eq!(text.parse::<EndpointArg>().map(|arg| arg.to_string()), Ok(text.to_owned()));
+        }
+        for bad in ["", "/web", "shop/", "a/b/c"] {
             assert!(bad.parse::<EndpointArg>().is_err(), "{bad}");
         }
     }

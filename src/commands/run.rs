@@ -41,7 +41,7 @@ pub struct Args {
     pcap: PathBuf,
 
     /// Only at this pod; may be repeated
-    #[arg(long, value_name = "NS/NAME")]
+    #[arg(long, value_name = "NS/NAME|HOST")]
     endpoint: Vec<EndpointArg>,
 
     /// Only in this direction

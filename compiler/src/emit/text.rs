@@ -43,6 +43,7 @@ fn decision(d: &DecisionData, direction: Direction) -> String {
         DecisionKind::TierDefault => format!("end of tier {}", d.name),
         DecisionKind::Profile => format!("profile {name}{index}"),
         DecisionKind::NoProfileMatch => "no profile matches".into(),
+        DecisionKind::Failsafe => "failsafe port".into(),
     }
 }
 

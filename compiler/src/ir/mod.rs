@@ -169,16 +169,20 @@ pub enum DecisionKind {
     Profile,
     /// No profile allowed the packet.
     NoProfileMatch,
+    /// A failsafe port of a host endpoint, which no policy can close.
+    Failsafe,
 }
 
 impl DecisionKind {
-    /// The name that output uses: `rule`, `tier-default`, `profile`, `no-profile-match`.
+    /// The name that output uses: `rule`, `tier-default`, `profile`, `no-profile-match`,
+    /// `failsafe`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Rule => "rule",
             Self::TierDefault => "tier-default",
             Self::Profile => "profile",
             Self::NoProfileMatch => "no-profile-match",
+            Self::Failsafe => "failsafe",
         }
     }
 }

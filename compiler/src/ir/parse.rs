@@ -152,6 +152,7 @@ impl<'a> Parser<'a> {
             ("tier-default", DecisionKind::TierDefault),
             ("profile", DecisionKind::Profile),
             ("no-profile-match", DecisionKind::NoProfileMatch),
+            ("failsafe", DecisionKind::Failsafe),
         ])?;
         let action = self.action()?;
         let mut optional = |word| if self.c.word(word) { self.c.string().map(Some) } else { Ok(None) };

@@ -20,14 +20,27 @@ use crate::selector::{Selector, labels};
 pub(super) struct Parent(u32);
 entity_impl!(Parent, "parent");
 
-/// An endpoint: a pod with a network of its own that has not finished.
+/// What an endpoint is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum EndpointKind {
+    /// A pod with a network of its own that has not finished.
+    Pod,
+    /// A Calico WorkloadEndpoint.
+    Workload,
+    /// A Calico HostEndpoint: an interface of a node.
+    Host,
+}
+
+/// Something that policy selects and whose packets it decides about.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointData {
-    /// Namespace.
-    pub namespace: String,
-    /// Pod name.
+    /// What it is.
+    pub kind: EndpointKind,
+    /// Namespace; `None` for a host endpoint.
+    pub namespace: Option<String>,
+    /// Name of the object that it was read from.
     pub name: String,
-    /// Addresses, sorted; empty for a pod that has none yet.
+    /// Addresses, sorted; empty for an endpoint that has none yet.
     pub ips: Vec<IpAddr>,
     /// Own labels and those that Calico adds; see [`super::Cluster::label`] for
     /// the inherited ones.
@@ -84,6 +97,16 @@ impl<'a> Layers<'a> {
     /// Whether the labels satisfy the selector.
     pub(super) fn satisfy(&self, selector: &Selector) -> bool {
         selector.evaluate_with(&|key| self.get(key))
+    }
+}
+
+impl EndpointData {
+    /// `namespace/name`, or the name of a host endpoint.
+    pub fn display_name(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
     }
 }
 
@@ -160,7 +183,8 @@ fn endpoint(pod: &Pod, families: &mut Parents) -> EndpointData {
     ips.sort_unstable();
     ips.dedup();
     EndpointData {
-        namespace,
+        kind: EndpointKind::Pod,
+        namespace: Some(namespace),
         name: pod.meta.name.clone(),
         ips,
         labels: own,

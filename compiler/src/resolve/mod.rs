@@ -34,7 +34,7 @@ use std::net::IpAddr;
 
 use cranelift_entity::{PrimaryMap, SecondaryMap, entity_impl};
 
-pub use inventory::EndpointData;
+pub use inventory::{EndpointData, EndpointKind};
 pub use policy::PolicyData;
 pub use tiers::TierData;
 
@@ -114,7 +114,13 @@ impl Cluster {
 
     /// The endpoint of a pod; `None` if there is no such pod or it is no endpoint.
     pub fn endpoint_by_name(&self, namespace: &str, name: &str) -> Option<Endpoint> {
-        self.names.get(&format!("{namespace}/{name}")).copied()
+        self.endpoint_by_path(&format!("{namespace}/{name}"))
+    }
+
+    /// The endpoint of this display name: `namespace/name`, or the name of a host
+    /// endpoint.
+    pub fn endpoint_by_path(&self, path: &str) -> Option<Endpoint> {
+        self.names.get(path).copied()
     }
 
     /// The endpoints that have an address; more than one only in broken input.
@@ -136,8 +142,8 @@ impl Cluster {
     /// What policy says about packets to or from an endpoint.
     pub fn resolve(&self, endpoint: Endpoint, direction: Direction) -> PolicyIr {
         let data = &self.inventory.endpoints[endpoint];
-        let name = format!("{}/{}", data.namespace, data.name);
-        build::build(self, name, direction, self.selecting(endpoint), &data.namespace)
+        let namespace = data.namespace.as_deref().unwrap_or_default();
+        build::build(self, data.display_name(), direction, self.selecting(endpoint), namespace)
     }
 
     /// What one policy alone says, as for an endpoint that nothing else selects;
@@ -199,5 +205,5 @@ fn owners(inventory: &Inventory) -> HashMap<IpAddr, Vec<Endpoint>> {
 }
 
 fn names(inventory: &Inventory) -> HashMap<String, Endpoint> {
-    inventory.endpoints.iter().map(|(e, data)| (format!("{}/{}", data.namespace, data.name), e)).collect()
+    inventory.endpoints.iter().map(|(e, data)| (data.display_name(), e)).collect()
 }

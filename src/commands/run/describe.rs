@@ -50,6 +50,7 @@ pub fn decision(image: &PolicyImage, direction: Direction, data: &DecisionData) 
             let _ = write!(text, "profile {name}");
         }
         DecisionKind::NoProfileMatch => text.push_str("no profile allows it"),
+        DecisionKind::Failsafe => text.push_str("failsafe port"),
         DecisionKind::Rule => {
             if let Some(tier) = data.tier.as_deref().filter(|tier| *tier != "default") {
                 let _ = write!(text, "{tier}/");

@@ -216,6 +216,7 @@ fn decider(direction: Direction, data: &DecisionData) -> Decider<'_> {
             }
         }
         DecisionKind::NoProfileMatch => Decider::NoProfileMatch { kind, direction, action },
+        DecisionKind::Failsafe => Decider::Other { kind, reason: None },
     }
 }
 

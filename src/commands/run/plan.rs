@@ -23,7 +23,7 @@ pub struct Plan {
 
 /// One endpoint and direction.
 pub struct Place {
-    /// `namespace/name`.
+    /// `namespace/name`, or a host endpoint's name.
     pub name: String,
     /// Number of the endpoint, shared by its two directions.
     pub endpoint: u32,
@@ -53,8 +53,12 @@ impl Plan {
                 let program = programs.endpoint(cluster, endpoint, direction)?;
                 let at = Attachment(places.len() as u32);
                 data.ips.iter().for_each(|ip| owners.add(*ip, at, direction));
-                let name = format!("{}/{}", data.namespace, data.name);
-                places.push(Place { name, endpoint: endpoint.as_u32(), direction, program });
+                places.push(Place {
+                    name: data.display_name(),
+                    endpoint: endpoint.as_u32(),
+                    direction,
+                    program,
+                });
             }
         }
         Ok(Self { programs: programs.into_list(), places, owners })

@@ -312,6 +312,7 @@ fn describe(ir: &PolicyIr, decision: ir::Decision) -> String {
         DecisionKind::TierDefault => format!("tier {} {action}", data.name),
         DecisionKind::Profile => format!("{} {action}", data.name),
         DecisionKind::NoProfileMatch => format!("no profile {action}"),
+        DecisionKind::Failsafe => format!("failsafe {action}"),
     }
 }
 
