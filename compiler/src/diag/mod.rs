@@ -75,10 +75,19 @@ impl Sources {
 
     /// Line and column of a span's first byte.
     pub fn position(&self, span: Span) -> Position {
-        let file = &self.files[span.file];
-        let line = file.line_starts.partition_point(|s| *s <= span.start).max(1);
+        self.position_of(span.file, span.start)
+    }
+
+    /// Line and column of a span's end: that of the byte after its last one.
+    pub fn end_position(&self, span: Span) -> Position {
+        self.position_of(span.file, span.end.max(span.start))
+    }
+
+    fn position_of(&self, file: FileId, offset: u32) -> Position {
+        let file = &self.files[file];
+        let line = file.line_starts.partition_point(|s| *s <= offset).max(1);
         let start = file.line_starts[line - 1] as usize;
-        let end = (span.start as usize).clamp(start, file.text.len());
+        let end = (offset as usize).clamp(start, file.text.len());
         let column = String::from_utf8_lossy(&file.text.as_bytes()[start..end]).chars().count();
         Position { line: line as u32, column: column as u32 + 1 }
     }
@@ -123,6 +132,17 @@ pub struct Diagnostic {
     pub related: Vec<(Span, String)>,
     /// What to write instead, or background.
     pub help: Vec<String>,
+    /// An edit that cures the finding, where what was meant is evident.
+    pub fix: Option<Fix>,
+}
+
+/// An edit of the input: this place becomes this text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fix {
+    /// What goes.
+    pub span: Span,
+    /// What takes its place.
+    pub text: String,
 }
 
 impl Diagnostic {
@@ -150,6 +170,7 @@ impl Diagnostic {
             label: String::new(),
             related: Vec::new(),
             help: Vec::new(),
+            fix: None,
         }
     }
 
@@ -168,6 +189,12 @@ impl Diagnostic {
     /// Adds what to write instead.
     pub fn help(mut self, text: impl Into<String>) -> Self {
         self.help.push(text.into());
+        self
+    }
+
+    /// Sets the edit that cures the finding, if there is one.
+    pub fn fix(mut self, fix: Option<Fix>) -> Self {
+        self.fix = fix;
         self
     }
 }

@@ -3,7 +3,7 @@
 use super::reader::{Reader, did_you_mean};
 use super::suggest::nearest;
 use super::yaml::{Entry, Node};
-use crate::diag::{Diagnostic, Span, codes};
+use crate::diag::{Diagnostic, Fix, Span, codes};
 
 /// The fields of one mapping.
 pub(super) struct Fields<'n, 'a> {
@@ -39,6 +39,12 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub fn entry(&mut self, name: &'static str) -> Option<&'n Entry<'a>> {
         self.known.push(name);
         self.entries.iter().find(|e| e.key == name && !e.value.is_null())
+    }
+
+    /// Where a field's value stands, without asking for the field.
+    pub fn place(&self, reader: &Reader, name: &str) -> Option<Span> {
+        let entry = self.entries.iter().find(|e| e.key == name && !e.value.is_null())?;
+        Some(reader.span(&entry.value))
     }
 
     /// A field's value; null is as good as missing.
@@ -111,12 +117,15 @@ impl<'n, 'a> Fields<'n, 'a> {
     fn unknown(&mut self, reader: &mut Reader, entry: &Entry<'_>) {
         let meant = nearest(&entry.key, self.known.iter().copied());
         self.missing.retain(|name| Some(*name) != meant);
+        let span = reader.key_span(entry);
+        // Two fields of one name would not read either.
+        let fix = meant.filter(|name| self.entries.iter().all(|e| e.key != *name));
+        let fix = fix.map(|name| Fix { span, text: name.to_owned() });
         let help = did_you_mean(&entry.key, &self.known).unwrap_or_else(|| match self.known.as_slice() {
             [] => "remove it".into(),
             known => format!("fields here: {}", known.join(", ")),
         });
         let message = format!("{} has no field `{}`", self.what, super::reader::clip(&entry.key));
-        let span = reader.key_span(entry);
-        reader.report(Diagnostic::error(codes::UNKNOWN_FIELD, span, message).help(help));
+        reader.report(Diagnostic::error(codes::UNKNOWN_FIELD, span, message).help(help).fix(fix));
     }
 }

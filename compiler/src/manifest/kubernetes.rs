@@ -5,7 +5,9 @@ use super::kinds::Head;
 use super::label_selector::read_label_selector;
 use super::meta::{Scope, Strictness, read_meta};
 use super::net::{self, Bare};
-use super::objects::{KubernetesPeer, KubernetesPolicy, KubernetesPort, KubernetesRule, PortSpec};
+use super::objects::{
+    KubernetesPeer, KubernetesPolicy, KubernetesPort, KubernetesRule, PolicyPlaces, PortSpec,
+};
 use super::reader::Reader;
 use super::yaml::Node;
 use crate::diag::{Diagnostic, codes};
@@ -25,6 +27,7 @@ pub(super) fn read_policy(reader: &mut Reader, node: &Node<'_>, head: &Head<'_>)
     let spec = spec?;
     let mut fields = Fields::new(reader, spec, "spec")?;
     let selector = fields.take("podSelector");
+    let places = read_places(reader, &fields);
     let policy_types = fields.take("policyTypes").map(|node| read_types(reader, node));
     let ingress = fields.take("ingress").map(|node| read_rules(reader, node, Direction::Ingress));
     let egress = fields.take("egress").map(|node| read_rules(reader, node, Direction::Egress));
@@ -42,7 +45,14 @@ pub(super) fn read_policy(reader: &mut Reader, node: &Node<'_>, head: &Head<'_>)
         policy_types: policy_types.filter(|types| !types.is_empty()),
         ingress: ingress.unwrap_or_default(),
         egress: egress.unwrap_or_default(),
+        places,
     })
+}
+
+/// Where the parts of a policy's spec stand.
+pub(super) fn read_places(reader: &Reader, fields: &Fields<'_, '_>) -> PolicyPlaces {
+    let place = |name| fields.place(reader, name);
+    PolicyPlaces { selector: place("podSelector"), ingress: place("ingress"), egress: place("egress") }
 }
 
 /// Reads a list of policy types; each may stand once.
@@ -156,7 +166,8 @@ fn read_ip_block(reader: &mut Reader, node: &Node<'_>, span: crate::diag::Span) 
 /// counts for the default of `policyTypes`, and matches nothing.
 fn read_port(reader: &mut Reader, node: &Node<'_>) -> Option<(KubernetesPort, bool)> {
     let mut fields = Fields::new(reader, node, "a port entry")?;
-    let protocol = match fields.take("protocol") {
+    let protocol_node = fields.take("protocol");
+    let protocol = match protocol_node {
         Some(node) => net::kubernetes_protocol(reader, node),
         None => Some(net::KUBERNETES_PROTOCOLS[0].1),
     };
@@ -178,7 +189,8 @@ fn read_port(reader: &mut Reader, node: &Node<'_>) -> Option<(KubernetesPort, bo
             range => (Some(range), true),
         },
     };
-    Some((KubernetesPort { protocol: protocol?, port, span }, possible))
+    let implied_protocol = protocol_node.is_none();
+    Some((KubernetesPort { protocol: protocol?, implied_protocol, port, span }, possible))
 }
 
 fn end_port(reader: &mut Reader, port: PortSpec, end: &Node<'_>) -> Option<PortSpec> {

@@ -7,8 +7,9 @@ use ipnet::IpNet;
 use super::Spanned;
 use super::objects::{PortSpec, Protocol};
 use super::reader::{Reader, clip, did_you_mean};
+use super::suggest::nearest;
 use super::yaml::{Node, Resolved};
-use crate::diag::codes;
+use crate::diag::{Diagnostic, codes};
 
 /// Whether an address without a prefix length stands for itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -36,12 +37,9 @@ pub(super) fn cidr(reader: &mut Reader, node: &Node<'_>, what: &str, bare: Bare)
     let masked = net.trunc();
     if masked != net {
         let message = format!("`{net}` has bits set behind its prefix; `{masked}` is used");
-        reader.warning(
-            codes::HOST_BITS,
-            node,
-            message,
-            format!("write {masked}, or {} for one address", host(net.addr())),
-        );
+        let warning = Diagnostic::warning(codes::HOST_BITS, reader.span(node), message)
+            .help(format!("write {masked}, or {} for one address", host(net.addr())));
+        reader.report(warning.fix(reader.replace(node, masked.to_string())));
     }
     Some(reader.spanned(node, masked))
 }
@@ -241,7 +239,10 @@ fn named_protocol(reader: &mut Reader, node: &Node<'_>, text: &str, known: &[(&s
         Some((name, _)) => format!("write `{name}`: upper and lower case matter"),
         None => did_you_mean(text, &names).unwrap_or_else(|| format!("protocols here: {}", names.join(", "))),
     };
-    reader.error_with_help(codes::BAD_PROTOCOL, node, format!("`{}` is not a protocol", clip(text)), help);
+    let message = format!("`{}` is not a protocol", clip(text));
+    let fix = nearest(text, names.iter().copied()).and_then(|near| reader.replace(node, near));
+    let error = Diagnostic::error(codes::BAD_PROTOCOL, reader.span(node), message).help(help);
+    reader.report(error.fix(fix));
     None
 }
 

@@ -143,6 +143,18 @@ pub enum LabelOperator {
     DoesNotExist,
 }
 
+/// Where parts of a policy stand whose values carry no place of their own:
+/// `None` for what is not written.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicyPlaces {
+    /// The value of `podSelector`.
+    pub selector: Option<Span>,
+    /// The value of `ingress`.
+    pub ingress: Option<Span>,
+    /// The value of `egress`.
+    pub egress: Option<Span>,
+}
+
 /// A Kubernetes `NetworkPolicy`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KubernetesPolicy {
@@ -156,6 +168,8 @@ pub struct KubernetesPolicy {
     pub ingress: Vec<KubernetesRule>,
     /// `spec.egress`.
     pub egress: Vec<KubernetesRule>,
+    /// Where its parts stand.
+    pub places: PolicyPlaces,
 }
 
 /// One rule of a Kubernetes `NetworkPolicy`.
@@ -206,6 +220,8 @@ impl KubernetesPeer {
 pub struct KubernetesPort {
     /// Protocol number; TCP where none is written.
     pub protocol: u8,
+    /// Whether the protocol is not written.
+    pub implied_protocol: bool,
     /// `None`: every port of the protocol.
     pub port: Option<PortSpec>,
     /// The entry's place.
@@ -250,6 +266,8 @@ pub struct CalicoPolicy {
     pub pre_dnat: bool,
     /// `spec.applyOnForward`.
     pub apply_on_forward: bool,
+    /// Where its parts stand.
+    pub places: PolicyPlaces,
 }
 
 /// One rule of a Calico policy.

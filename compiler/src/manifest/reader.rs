@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use super::Spanned;
 use super::suggest::nearest;
 use super::yaml::{Entry, Node, NodeKind, Resolved, Scalar};
-use crate::diag::{Diagnostic, FileId, Span, codes};
+use crate::diag::{Diagnostic, FileId, Fix, Span, codes};
 
 /// Longest text that a message repeats.
 const MAX_QUOTED: usize = 60;
@@ -44,6 +44,15 @@ impl Reader {
     /// A byte range of this file.
     pub fn range(&self, start: u32, end: u32) -> Span {
         Span { file: self.file, start, end: end.max(start) }
+    }
+
+    /// The edit that gives a scalar another text and keeps its quotes; `None`
+    /// where the text does not stand in the file as it is.
+    pub fn replace(&self, node: &Node<'_>, text: impl Into<String>) -> Option<Fix> {
+        let NodeKind::Scalar(scalar) = &node.kind else { return None };
+        let start = scalar.verbatim?;
+        let end = start.checked_add(u32::try_from(scalar.text.len()).ok()?)?;
+        Some(Fix { span: self.range(start, end), text: text.into() })
     }
 
     /// Records a finding.
@@ -220,12 +229,11 @@ impl Reader {
             return Some(*value);
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        self.error_with_help(
-            codes::UNKNOWN_VALUE,
-            node,
-            format!("{what} cannot be `{}`", clip(text)),
-            did_you_mean(text, &names).unwrap_or_else(|| format!("write {}", one_of(&names))),
-        );
+        let message = format!("{what} cannot be `{}`", clip(text));
+        let fix = nearest(text, names.iter().copied()).and_then(|near| self.replace(node, near));
+        let help = did_you_mean(text, &names).unwrap_or_else(|| format!("write {}", one_of(&names)));
+        let error = Diagnostic::error(codes::UNKNOWN_VALUE, self.span(node), message).help(help);
+        self.report(error.fix(fix));
         None
     }
 }

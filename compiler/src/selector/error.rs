@@ -12,12 +12,20 @@ pub struct SelectorError {
     pub message: String,
     /// What to write instead, where that can be guessed.
     pub help: Option<String>,
+    /// The text to write from `start` to `end`, where it is evident.
+    pub replacement: Option<&'static str>,
 }
 
 impl SelectorError {
     /// An error at `start..end` without help.
     pub(super) fn new(start: usize, end: usize, message: impl Into<String>) -> Self {
-        Self { start, end, message: message.into(), help: None }
+        Self { start, end, message: message.into(), help: None, replacement: None }
+    }
+
+    /// Says what was probably meant in place of the offending text.
+    pub(super) fn meant(mut self, text: &'static str) -> Self {
+        self.replacement = Some(text);
+        self.help(format!("did you mean `{text}`?"))
     }
 
     /// Adds what to write instead.

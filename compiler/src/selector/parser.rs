@@ -206,8 +206,8 @@ impl Parser<'_> {
         let error = self.cursor.error(format!("expected `&&` or `||`, but {}", self.cursor.found()));
         let rest = self.cursor.rest().to_ascii_lowercase();
         match rest.as_bytes() {
-            [b'&', ..] | [b'a', b'n', b'd', ..] => error.help("did you mean `&&`?"),
-            [b'|', ..] | [b'o', b'r', ..] => error.help("did you mean `||`?"),
+            [b'&', ..] | [b'a', b'n', b'd', ..] => error.meant("&&"),
+            [b'|', ..] | [b'o', b'r', ..] => error.meant("||"),
             [b')', ..] => error.help("there is no `(` for this `)`"),
             [b',', ..] => error.help("conditions are joined with `&&` or `||`"),
             _ => error,
@@ -218,7 +218,7 @@ impl Parser<'_> {
         let rest = self.cursor.rest();
         let message = format!("expected an operator after label `{key}`, but {}", self.cursor.found());
         if rest.starts_with('=') {
-            return self.cursor.error(message).help("did you mean `==`?");
+            return self.cursor.error(message).meant("==");
         }
         if rest.starts_with('(') && operator_at > start + key.len() && is_function(key) {
             return SelectorError::new(start, operator_at + 1, "space between the function and its `(`")

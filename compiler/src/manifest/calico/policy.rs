@@ -6,7 +6,7 @@ use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::Direction;
 use crate::manifest::fields::Fields;
 use crate::manifest::kinds::Head;
-use crate::manifest::kubernetes::read_types;
+use crate::manifest::kubernetes::{read_places, read_types};
 use crate::manifest::meta::{Scope, Strictness, read_meta};
 use crate::manifest::objects::{CalicoPolicy, CalicoRule, Meta, Spanned};
 use crate::manifest::reader::Reader;
@@ -68,6 +68,7 @@ fn read_spec(
         do_not_track: global.do_not_track.is_some(),
         pre_dnat: global.pre_dnat.is_some(),
         apply_on_forward: global.apply_on_forward,
+        places: read_places(reader, fields),
     })
 }
 

@@ -1,6 +1,6 @@
 //! Selectors, with errors mapped back into the file.
 
-use crate::diag::{Diagnostic, Span, codes};
+use crate::diag::{Diagnostic, Fix, Span, codes};
 use crate::manifest::Spanned;
 use crate::manifest::reader::Reader;
 use crate::manifest::yaml::{Node, NodeKind};
@@ -35,7 +35,10 @@ pub(super) fn read_selector(
             let span = inside(reader, node, text, error.start, error.end);
             let mut diagnostic = Diagnostic::error(codes::BAD_SELECTOR, span, error.message);
             diagnostic.help.extend(error.help);
-            reader.report(diagnostic);
+            // The whole scalar stands for a place that is not known exactly.
+            let exact = span != reader.span(node);
+            let fix = error.replacement.filter(|_| exact);
+            reader.report(diagnostic.fix(fix.map(|text| Fix { span, text: text.to_owned() })));
             None
         }
     }

@@ -133,6 +133,7 @@ fn calico(path: &str) -> CalicoPolicy {
         do_not_track: false,
         pre_dnat: false,
         apply_on_forward: false,
+        places: Default::default(),
     }
 }
 
@@ -165,6 +166,7 @@ fn kubernetes(path: &str) -> KubernetesPolicy {
         policy_types: None,
         ingress: Vec::new(),
         egress: Vec::new(),
+        places: Default::default(),
     }
 }
 
@@ -195,7 +197,7 @@ fn kubernetes_port(text: &str) -> KubernetesPort {
         Some((protocol, port)) => (protocol, Some(port_spec(port))),
         None => (text, None),
     };
-    KubernetesPort { protocol: protocol_number(protocol), port, span: span() }
+    KubernetesPort { protocol: protocol_number(protocol), implied_protocol: false, port, span: span() }
 }
 
 impl World {
