@@ -50,6 +50,9 @@ pub struct Stack {
 }
 
 impl Stack {
+    /// No stack, for a caller whose program keeps its own in the arena.
+    pub(crate) const NONE: Self = Self { top: 0 };
+
     /// Calls `with` on `len` bytes that a program passed by address: in its stack
     /// or in the arena. `None` if they lie elsewhere.
     pub fn with_bytes<R>(

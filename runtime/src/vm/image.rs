@@ -17,7 +17,7 @@ use crate::sys::{LowArena, Machine};
 /// An image in the VM.
 pub(super) struct Loaded {
     pub programs: Vec<u32>,
-    maps: Vec<MapId>,
+    pub maps: Vec<MapId>,
     region: Region,
     /// Attachments that it decides for.
     pub uses: u32,

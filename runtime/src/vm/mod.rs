@@ -34,12 +34,14 @@ mod link;
 mod maps;
 pub(crate) mod object;
 mod region;
+mod trace;
 mod world;
 
 use polc_compiler::abi;
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::Direction;
 
+pub use self::trace::{Step, Trace, Tracer};
 pub use crate::sys::VmEngine;
 
 use self::image::{Loaded, Programs};
