@@ -88,6 +88,31 @@ fn one_program_loads_and_shows_its_yaml() {
     }
 }
 
+/// An object must not ask for a bpffs at a certain place: bpftool mounts the
+/// one that it was told to pin to.
+#[test]
+fn it_loads_where_no_bpffs_is_mounted() {
+    if !kernel("it_loads_where_no_bpffs_is_mounted") {
+        return;
+    }
+    let folder = Folder::new("bare");
+    let image = emit(&many_rules(3, 2), &EmitOptions::default()).unwrap();
+    std::fs::write(folder.0.join("policy.o"), elf(&image, &yaml).unwrap()).unwrap();
+    let script = "umount /sys/fs/bpf; bpftool prog load policy.o /sys/fs/bpf/policy; \
+                  bpftool prog show pinned /sys/fs/bpf/policy";
+    let out = in_own_bpffs(script, &folder.0).unwrap();
+    assert!(out.contains("sched_cls"), "{out}");
+}
+
+#[test]
+fn the_same_image_gives_the_same_bytes() {
+    for seed in 0..50 {
+        let ir = policy(seed, &Shape::default());
+        let bytes = |ir: &PolicyIr| elf(&emit(ir, &EmitOptions::default()).unwrap(), &yaml).unwrap();
+        assert_eq!(bytes(&ir), bytes(&ir.clone()), "seed {seed}");
+    }
+}
+
 #[test]
 fn drawn_policies_load() {
     if !kernel("drawn_policies_load") {

@@ -26,8 +26,6 @@ const KIND_VAR: u32 = 14;
 const KIND_DATASEC: u32 = 15;
 const GLOBAL: u32 = 1;
 const INT_SIGNED: u32 = 1 << 24;
-/// `LIBBPF_PIN_BY_NAME`.
-const PIN_BY_NAME: u32 = 1;
 
 /// Index of a type; 0 is `void`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -103,7 +101,7 @@ impl Btf {
     }
 
     /// A variable whose type describes the map; also its size in the section.
-    pub fn map(&mut self, map: &MapSpec, pinned: bool) -> (Type, u32) {
+    pub fn map(&mut self, map: &MapSpec) -> (Type, u32) {
         let mut fields = vec![
             ("type", map.kind as u32),
             ("key_size", map.key_size),
@@ -112,9 +110,6 @@ impl Btf {
         ];
         if map.flags != 0 {
             fields.push(("map_flags", map.flags));
-        }
-        if pinned {
-            fields.push(("pinning", PIN_BY_NAME));
         }
         let mut members = Vec::new();
         for (i, (name, value)) in fields.iter().enumerate() {

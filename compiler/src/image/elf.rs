@@ -7,8 +7,10 @@
 //! | `.maps` | a variable per map; its type in `.BTF` is the definition |
 //! | `.BTF`, `.BTF.ext` | types; source line of each instruction: the policy's YAML |
 //!
-//! Shared maps are pinned by name. An object has no place for map contents: a
-//! loader fills the tables from [`PolicyImage::maps`] before the program runs,
+//! Shared maps are defined like private ones, without a pin: the object loads
+//! where no bpffs is mounted, and a loader that wants the node's own packet state
+//! and program array says so (`bpftool prog load … map name polc_state pinned PATH`,
+//! aya's `map_pin_path`). An object has no place for map contents: a loader fills the tables from [`PolicyImage::maps`] before the program runs,
 //! and puts program i into slot i of [`super::SUB_PROGS_MAP`].
 //!
 //! The same image gives the same bytes.
@@ -102,13 +104,13 @@ impl MapSymbols {
 /// Defines all maps; pointers make up each variable, all zero.
 fn maps(object: &mut Object<'_>, btf: &mut Btf, image: &PolicyImage) -> MapSymbols {
     let shared: Vec<MapSpec> = SHARED_MAPS.iter().filter_map(|name| shared_map(name)).collect();
-    let all = shared.iter().map(|m| (m, true)).chain(image.maps.iter().map(|m| (m, false)));
+    let all = shared.iter().chain(&image.maps);
     let id = section(object, ".maps", SectionKind::Data, &[]);
     let mut symbols = Vec::new();
     let mut variables = Vec::new();
     let mut end = 0;
-    for (map, pinned) in all {
-        let (variable, size) = btf.map(map, pinned);
+    for map in all {
+        let (variable, size) = btf.map(map);
         let at = object.append_section_data(id, &vec![0; size as usize], 8);
         symbols.push(symbol(object, &map.name, id, at, size as usize, SymbolKind::Data));
         variables.push((variable, at as u32, size));

@@ -4,7 +4,7 @@ use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use polc_compiler::abi;
-use polc_compiler::image::{MapKind, MapSpec, PolicyImage, SUB_PROGS_MAP, elf, no_source_lines};
+use polc_compiler::image::{MapKind, MapSpec, PolicyImage, SHARED_MAPS, SUB_PROGS_MAP, elf, no_source_lines};
 
 use super::{kernel, refused};
 use crate::EngineError;
@@ -67,7 +67,10 @@ pub(super) fn load_image(
 ) -> Result<Image, EngineError> {
     let bytes = elf(image, &no_source_lines).map_err(|e| refused(e.to_string()))?;
     let mut loader = EbpfLoader::new();
-    loader.btf(None).default_map_pin_directory(fs.path()).verifier_log_level(VerifierLogLevel::default());
+    loader.btf(None).verifier_log_level(VerifierLogLevel::default());
+    for name in SHARED_MAPS {
+        loader.map_pin_path(name, fs.path().join(name));
+    }
     let mut object = loader.load(&bytes).map_err(|e| kernel(&format!("loading `{}`", image.name), e))?;
     for spec in &image.maps {
         fill(&object, spec)?;
