@@ -65,6 +65,8 @@ codes! {
     WRONG_FAMILY = "P0407", "criteria contradict the rule's IP version";
     BAD_COMBINATION = "P0408", "fields that exclude each other";
     BUILT_IN_TIER = "P0409", "a built-in tier cannot be changed";
+    UNSUPPORTED_PEER = "P0410", "a peer of a kind that is not supported makes its rule fail closed";
+    TOO_MANY_ITEMS = "P0411", "a list is longer than the API takes";
 
     BAD_SELECTOR = "P0501", "not a selector";
     MISPLACED_GLOBAL = "P0502", "global() stands where it has no meaning";
@@ -73,6 +75,7 @@ codes! {
     HOSTS_ONLY = "P0602", "a policy acts on host endpoints only";
     RULES_WITHOUT_EFFECT = "P0603", "rules of a direction that the policy's types leave out";
     UNKNOWN_PORT_NAME = "P0604", "a port name that no pod declares";
+    EQUAL_PRIORITIES = "P0605", "two policies of one tier have the same priority";
 }
 
 /// The title of a code, if there is such a code.

@@ -1,6 +1,7 @@
 //! Which kinds there are, and what is done with each.
 
 use super::calico;
+use super::cluster_policy::{ClusterPolicy, ClusterPolicyKind, read_cluster_policy};
 use super::inventory::{read_bare, read_pod};
 use super::kubernetes;
 use super::meta::Scope;
@@ -52,6 +53,8 @@ pub(super) enum Known {
     KubernetesPolicy,
     /// Calico NetworkPolicy or GlobalNetworkPolicy.
     CalicoPolicy(Scope),
+    /// A kind of policy.networking.k8s.io.
+    ClusterPolicy(ClusterPolicyKind),
     /// Calico NetworkSet or GlobalNetworkSet.
     NetworkSet(Scope),
     /// Calico Tier.
@@ -133,8 +136,12 @@ const CALICO: Group = Group {
 const POLICY: Group = Group {
     names: &["policy.networking.k8s.io"],
     versions: &["v1alpha1", "v1alpha2"],
-    read: &[],
-    unsupported: &["ClusterNetworkPolicy", "AdminNetworkPolicy", "BaselineAdminNetworkPolicy"],
+    read: &[
+        ("ClusterNetworkPolicy", Known::ClusterPolicy(ClusterPolicyKind::Cluster)),
+        ("AdminNetworkPolicy", Known::ClusterPolicy(ClusterPolicyKind::Admin)),
+        ("BaselineAdminNetworkPolicy", Known::ClusterPolicy(ClusterPolicyKind::BaselineAdmin)),
+    ],
+    unsupported: &[],
     staged: &[],
     skip: &[],
 };
@@ -159,6 +166,7 @@ pub(super) fn versions_of(kind: &str) -> Vec<&'static str> {
         .into_iter()
         .filter(|(_, group)| group.read.iter().any(|(k, _)| *k == kind))
         .map(|(api, _)| api)
+        .chain(ClusterPolicyKind::ALL.into_iter().filter(|k| k.kind() == kind).map(ClusterPolicyKind::api))
         .collect()
 }
 
@@ -185,6 +193,7 @@ pub(super) fn classify(api: &str, kind: &str) -> Treatment {
         return Treatment::Skip;
     }
     match group.read.iter().find(|(name, _)| *name == kind) {
+        Some((_, Known::ClusterPolicy(kind))) if api != kind.api() => Treatment::WrongVersion,
         Some((_, known)) if version_fits(api, group) => Treatment::Read(*known),
         Some(_) => Treatment::WrongVersion,
         None => Treatment::Unknown,
@@ -214,7 +223,6 @@ fn classify_foreign(kind: &str) -> Treatment {
 }
 
 /// An object of a known kind.
-#[expect(clippy::large_enum_variant, reason = "each is moved into its list at once")]
 pub(super) enum Object {
     /// v1 Namespace.
     Namespace(Meta),
@@ -226,6 +234,8 @@ pub(super) enum Object {
     KubernetesPolicy(KubernetesPolicy),
     /// Calico policy.
     CalicoPolicy(CalicoPolicy),
+    /// Policy of policy.networking.k8s.io.
+    ClusterPolicy(ClusterPolicy),
     /// Calico set.
     NetworkSet(NetworkSet),
     /// Calico tier.
@@ -241,6 +251,7 @@ impl Object {
             Known::Pod => Self::Pod(read_pod(reader, node, head)?),
             Known::KubernetesPolicy => Self::KubernetesPolicy(kubernetes::read_policy(reader, node, head)?),
             Known::CalicoPolicy(scope) => Self::CalicoPolicy(calico::read_policy(reader, node, head, scope)?),
+            Known::ClusterPolicy(kind) => Self::ClusterPolicy(read_cluster_policy(reader, node, head, kind)?),
             Known::NetworkSet(scope) => {
                 Self::NetworkSet(calico::read_network_set(reader, node, head, scope)?)
             }
@@ -255,6 +266,7 @@ impl Object {
             Self::Pod(pod) => &pod.meta,
             Self::KubernetesPolicy(policy) => &policy.meta,
             Self::CalicoPolicy(policy) => &policy.meta,
+            Self::ClusterPolicy(policy) => &policy.meta,
             Self::NetworkSet(set) => &set.meta,
             Self::Tier(tier) => &tier.meta,
         }
@@ -268,6 +280,7 @@ impl Object {
             Self::Pod(pod) => objects.pods.push(pod),
             Self::KubernetesPolicy(policy) => objects.kubernetes_policies.push(policy),
             Self::CalicoPolicy(policy) => objects.calico_policies.push(policy),
+            Self::ClusterPolicy(policy) => objects.cluster_policies.push(policy),
             Self::NetworkSet(set) => objects.network_sets.push(set),
             Self::Tier(tier) => objects.tiers.push(tier),
         }
@@ -303,7 +316,14 @@ mod tests {
             ("projectcalico.org/v3", "StagedNetworkPolicy", Staged),
             ("projectcalico.org/v3", "IPPool", Skip),
             ("projectcalico.org/v3", "Gizmo", Unknown),
-            ("policy.networking.k8s.io/v1alpha1", "AdminNetworkPolicy", Unsupported),
+            (
+                "policy.networking.k8s.io/v1alpha1",
+                "AdminNetworkPolicy",
+                Read(Known::ClusterPolicy(ClusterPolicyKind::Admin)),
+            ),
+            ("policy.networking.k8s.io/v1alpha2", "AdminNetworkPolicy", WrongVersion),
+            ("policy.networking.k8s.io/v1alpha1", "ClusterNetworkPolicy", WrongVersion),
+            ("policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicyList", List),
             ("policy.networking.k8s.io/v1alpha1", "Foo", Unknown),
             ("cilium.io/v2", "CiliumNetworkPolicy", Unsupported),
             ("example.org/v1", "List", WrongVersion),
@@ -316,6 +336,7 @@ mod tests {
     fn versions() {
         assert_eq!(versions_of("NetworkPolicy"), ["networking.k8s.io/v1", "projectcalico.org/v3"]);
         assert_eq!(versions_of("Pod"), ["v1"]);
+        assert_eq!(versions_of("AdminNetworkPolicy"), ["policy.networking.k8s.io/v1alpha1"]);
         assert!(versions_of("Gizmo").is_empty());
     }
 }

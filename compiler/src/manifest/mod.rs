@@ -1,4 +1,4 @@
-//! Kubernetes and Calico objects as read from YAML.
+//! Kubernetes, Calico and policy API objects as read from YAML.
 //!
 //! ```text
 //! text ─yaml─▶ documents, list items ─kinds─▶ readers by kind ─▶ Objects
@@ -15,6 +15,7 @@
 //! expansion; memory follows the largest object.
 
 mod calico;
+mod cluster_policy;
 mod fields;
 mod inventory;
 mod kinds;
@@ -30,5 +31,8 @@ mod suggest;
 mod tests;
 mod yaml;
 
+pub use cluster_policy::{
+    ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, ClusterTier, PodSelection,
+};
 pub use objects::*;
 pub use read::read;

@@ -58,6 +58,9 @@ pub struct Objects {
     pub kubernetes_policies: Vec<KubernetesPolicy>,
     /// Calico `NetworkPolicy` and `GlobalNetworkPolicy` objects.
     pub calico_policies: Vec<CalicoPolicy>,
+    /// `ClusterNetworkPolicy`, `AdminNetworkPolicy` and `BaselineAdminNetworkPolicy`
+    /// objects.
+    pub cluster_policies: Vec<super::ClusterPolicy>,
     /// Calico `Tier` objects.
     pub tiers: Vec<Tier>,
 }

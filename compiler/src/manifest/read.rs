@@ -250,6 +250,7 @@ fn identity(meta: &Meta, known: Known) -> Identity {
         Known::KubernetesPolicy => "Kubernetes NetworkPolicy",
         Known::CalicoPolicy(Namespaced) => "Calico NetworkPolicy",
         Known::CalicoPolicy(Cluster) => "GlobalNetworkPolicy",
+        Known::ClusterPolicy(kind) => kind.kind(),
         Known::NetworkSet(Namespaced) => "NetworkSet",
         Known::NetworkSet(Cluster) => "GlobalNetworkSet",
         Known::Tier => "Tier",

@@ -2,7 +2,7 @@
 
 use super::inventory::NamedPorts;
 use super::tiers::Tiers;
-use super::{calico, kubernetes};
+use super::{calico, cluster_policy, kubernetes};
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::Direction;
 use crate::manifest::{CalicoPolicy, Objects, PortSpec};
@@ -12,6 +12,7 @@ pub(super) fn check(objects: &Objects, tiers: &Tiers, named: &NamedPorts) -> Vec
     let mut found: Vec<Diagnostic> =
         objects.calico_policies.iter().filter_map(|policy| unknown_tier(policy, tiers)).collect();
     found.extend(rules_without_effect(objects));
+    found.extend(cluster_policy::equal_priorities(&objects.cluster_policies));
     found.extend(port_names(objects).filter_map(|(name, span)| unknown_port(name, span, named)));
     found
 }
@@ -26,10 +27,11 @@ fn port_names(objects: &Objects) -> impl Iterator<Item = (&str, Span)> {
         .flat_map(|rule| [&rule.source, &rule.destination])
         .flat_map(|side| side.ports.iter().chain(&side.not_ports))
         .map(|port| (&port.value, port.span));
-    kubernetes.chain(calico).filter_map(|(port, span)| match port {
+    let named = kubernetes.chain(calico).filter_map(|(port, span)| match port {
         PortSpec::Name(name) => Some((name.as_str(), span)),
         PortSpec::Range(..) => None,
-    })
+    });
+    named.chain(cluster_policy::port_names(&objects.cluster_policies))
 }
 
 /// A name without a number leaves nothing to compile. The empty name stands for

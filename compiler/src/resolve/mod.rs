@@ -4,7 +4,7 @@
 //! ```text
 //! Objects ─inventory─▶ endpoints, network sets, labels ─┐
 //!    │                                                  ├─▶ membership of every set ─┐
-//!    └─kubernetes, calico─▶ policies in one form ───────┘                            ├─build─▶ PolicyIr
+//!    └─kubernetes, calico, cluster_policy─▶ one form ─────┘                            ├─build─▶ PolicyIr
 //!                                └─▶ who is selected by what, in evaluation order ───┘
 //! ```
 //!
@@ -18,6 +18,7 @@
 mod build;
 mod calico;
 mod check;
+mod cluster_policy;
 mod index;
 mod inventory;
 mod kubernetes;
@@ -168,6 +169,9 @@ fn convert(objects: &Objects, tiers: &Tiers, context: &mut Context<'_>) -> Prima
     }
     for policy in &objects.calico_policies {
         add(calico::convert(policy, context), &policy.meta.kind);
+    }
+    for policy in &objects.cluster_policies {
+        add(cluster_policy::convert(policy, context), &policy.meta.kind);
     }
     policies.sort_by(|(tier, name, policy), (other_tier, other_name, other)| {
         let order = || policy.order.total_cmp(&other.order);

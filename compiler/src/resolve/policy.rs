@@ -1,4 +1,4 @@
-//! A policy in the one form that both APIs are brought to.
+//! A policy in the one form that every API is brought to.
 
 use super::inventory::NamedPorts;
 use super::rule::RuleSpec;

@@ -1,4 +1,4 @@
-//! One rule in the form both APIs are brought to, and the match it becomes.
+//! One rule in the form every API is brought to, and the match it becomes.
 //!
 //! The rules about IP versions (projectcalico/calico `felix/rules/policy.go`)
 //! are applied here: a rule is kept for the families that none of its lists

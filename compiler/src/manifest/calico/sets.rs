@@ -13,8 +13,10 @@ use crate::manifest::yaml::Node;
 /// Built-in tiers: name, order and default action, none of which can change.
 const BUILT_IN: &[(&str, f64, Action)] = &[
     ("kube-admin", 1_000.0, Action::Pass),
+    ("adminnetworkpolicy", 1_000.0, Action::Pass),
     ("default", 1_000_000.0, Action::Deny),
     ("kube-baseline", 10_000_000.0, Action::Pass),
+    ("baselineadminnetworkpolicy", 10_000_000.0, Action::Pass),
 ];
 
 /// Reads a set; `scope` tells a NetworkSet from a GlobalNetworkSet.

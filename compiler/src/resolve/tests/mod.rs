@@ -2,6 +2,7 @@
 //! to IR, verifies it and asks the reference evaluator.
 
 mod calico_rules;
+mod cluster_policy;
 mod families;
 mod inventory;
 mod ir_shape;
