@@ -30,6 +30,8 @@ pub struct PolicyData {
     pub at: Origin,
     /// By direction; `None` where the policy does not govern it.
     rules: [Option<Vec<PolicyRule>>; 2],
+    /// By direction: rules in the user's list, also those that no packet can match.
+    written: [u32; 2],
 }
 
 /// A rule as IR, with sets and files counted over the whole cluster.
@@ -54,6 +56,11 @@ impl PolicyData {
             Some(namespace) => format!("{namespace}/{}", self.name),
             None => self.name.clone(),
         }
+    }
+
+    /// Length of the list of rules that the user wrote for a direction.
+    pub fn written_rules(&self, direction: Direction) -> u32 {
+        self.written[direction as usize]
     }
 
     pub(super) fn rules(&self, direction: Direction) -> Option<&[PolicyRule]> {
@@ -92,7 +99,12 @@ impl Context<'_> {
         ingress: Option<Vec<RuleSpec>>,
         egress: Option<Vec<RuleSpec>>,
     ) -> PolicyData {
+        let written = [&ingress, &egress].map(|specs| {
+            let last = specs.iter().flatten().map(|spec| spec.index).max();
+            last.map_or(0, |index| index.saturating_add(1))
+        });
         PolicyData {
+            written,
             api: meta.api.clone(),
             kind: meta.kind.clone(),
             namespace: meta.namespace.clone(),
