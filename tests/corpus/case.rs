@@ -130,6 +130,7 @@ pub fn decided(decision: &DecisionData, direction: Direction) -> String {
         DecisionKind::TierDefault => format!("tier {name}"),
         DecisionKind::Profile => format!("profile {name}{rule}"),
         DecisionKind::NoProfileMatch => "no profile".into(),
+        DecisionKind::Failsafe => "failsafe".into(),
     }
 }
 

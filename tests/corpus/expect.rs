@@ -157,6 +157,5 @@ fn side(text: &str, cluster: &Cluster) -> Result<(IpAddr, Option<u16>), String> 
 }
 
 fn named(name: &str, cluster: &Cluster) -> Result<Endpoint, String> {
-    let (namespace, pod) = name.split_once('/').unwrap_or(("", name));
-    cluster.endpoint_by_name(namespace, pod).ok_or(format!("no endpoint is called `{name}`"))
+    cluster.endpoint_by_path(name).ok_or(format!("no endpoint is called `{name}`"))
 }
