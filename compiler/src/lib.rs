@@ -14,7 +14,6 @@ pub mod bpf;
 pub mod compile;
 pub mod diag;
 pub mod emit;
-pub mod explain;
 pub mod image;
 pub mod ir;
 pub mod manifest;

@@ -76,6 +76,12 @@ codes! {
     RULES_WITHOUT_EFFECT = "P0603", "rules of a direction that the policy's types leave out";
     UNKNOWN_PORT_NAME = "P0604", "a port name that no pod declares";
     EQUAL_PRIORITIES = "P0605", "two policies of one tier have the same priority";
+    UNKNOWN_PROFILE = "P0621", "an endpoint's profile does not exist";
+    HOST_WITHOUT_ADDRESS = "P0622", "a host endpoint has no address";
+    HOST_TRAFFIC_ONLY = "P0623", "what a host forwards or translates is not evaluated";
+    TRACKED_ANYWAY = "P0624", "untracked connections are tracked all the same";
+    FAILSAFE_WITHOUT_HOST = "P0625", "failsafe ports without a host endpoint";
+    POD_REPLACED = "P0626", "a WorkloadEndpoint stands for a pod of the input";
 }
 
 /// The title of a code, if there is such a code.

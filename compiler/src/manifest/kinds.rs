@@ -2,11 +2,13 @@
 
 use super::calico;
 use super::cluster_policy::{ClusterPolicy, ClusterPolicyKind, read_cluster_policy};
+use super::endpoints::{FelixConfiguration, HostEndpoint, Profile, WorkloadEndpoint};
 use super::inventory::{read_bare, read_pod};
 use super::kubernetes;
 use super::meta::Scope;
 use super::objects::{CalicoPolicy, KubernetesPolicy, Meta, NetworkSet, Objects, Pod, Tier};
 use super::reader::Reader;
+use super::stored;
 use super::yaml::Node;
 use crate::diag::Span;
 
@@ -30,8 +32,6 @@ pub(super) enum Treatment {
     List,
     /// It cannot affect policy.
     Skip,
-    /// It is policy that is not enforced.
-    Staged,
     /// It affects policy and is not supported yet.
     Unsupported,
     /// The group has the kind, in another version.
@@ -59,6 +59,18 @@ pub(super) enum Known {
     NetworkSet(Scope),
     /// Calico Tier.
     Tier,
+    /// Calico HostEndpoint.
+    HostEndpoint,
+    /// Calico WorkloadEndpoint.
+    WorkloadEndpoint,
+    /// Calico Profile.
+    Profile,
+    /// Calico FelixConfiguration.
+    FelixConfiguration,
+    /// Calico StagedNetworkPolicy or StagedGlobalNetworkPolicy.
+    StagedPolicy(Scope),
+    /// Calico StagedKubernetesNetworkPolicy.
+    StagedKubernetesPolicy,
 }
 
 /// An API group whose kinds are all known.
@@ -67,7 +79,6 @@ struct Group {
     versions: &'static [&'static str],
     read: &'static [(&'static str, Known)],
     unsupported: &'static [&'static str],
-    staged: &'static [&'static str],
     skip: &'static [&'static str],
 }
 
@@ -76,7 +87,6 @@ const CORE: Group = Group {
     versions: &["v1"],
     read: &[("Namespace", Known::Namespace), ("ServiceAccount", Known::ServiceAccount), ("Pod", Known::Pod)],
     unsupported: &[],
-    staged: &[],
     skip: &[
         "Binding",
         "ComponentStatus",
@@ -100,7 +110,6 @@ const NETWORKING: Group = Group {
     versions: &["v1"],
     read: &[("NetworkPolicy", Known::KubernetesPolicy)],
     unsupported: &[],
-    staged: &[],
     skip: &["Ingress", "IngressClass", "IPAddress", "ServiceCIDR"],
 };
 
@@ -113,9 +122,15 @@ const CALICO: Group = Group {
         ("NetworkSet", Known::NetworkSet(Scope::Namespaced)),
         ("GlobalNetworkSet", Known::NetworkSet(Scope::Cluster)),
         ("Tier", Known::Tier),
+        ("HostEndpoint", Known::HostEndpoint),
+        ("WorkloadEndpoint", Known::WorkloadEndpoint),
+        ("Profile", Known::Profile),
+        ("FelixConfiguration", Known::FelixConfiguration),
+        ("StagedNetworkPolicy", Known::StagedPolicy(Scope::Namespaced)),
+        ("StagedGlobalNetworkPolicy", Known::StagedPolicy(Scope::Cluster)),
+        ("StagedKubernetesNetworkPolicy", Known::StagedKubernetesPolicy),
     ],
-    unsupported: &["HostEndpoint", "WorkloadEndpoint", "Profile", "FelixConfiguration"],
-    staged: &["StagedNetworkPolicy", "StagedGlobalNetworkPolicy", "StagedKubernetesNetworkPolicy"],
+    unsupported: &[],
     skip: &[
         "BGPConfiguration",
         "BGPFilter",
@@ -142,7 +157,6 @@ const POLICY: Group = Group {
         ("BaselineAdminNetworkPolicy", Known::ClusterPolicy(ClusterPolicyKind::BaselineAdmin)),
     ],
     unsupported: &[],
-    staged: &[],
     skip: &[],
 };
 
@@ -156,7 +170,7 @@ pub(super) fn readable_kinds() -> impl Iterator<Item = &'static str> {
 /// Kinds of the group of `api`.
 pub(super) fn kinds_of(api: &str) -> Vec<&'static str> {
     let Some(group) = group_of(api) else { return Vec::new() };
-    let names = group.unsupported.iter().chain(group.staged).chain(group.skip).copied();
+    let names = group.unsupported.iter().chain(group.skip).copied();
     group.read.iter().map(|(kind, _)| *kind).chain(names).collect()
 }
 
@@ -186,15 +200,12 @@ pub(super) fn classify(api: &str, kind: &str) -> Treatment {
     if group.unsupported.contains(&kind) {
         return Treatment::Unsupported;
     }
-    if group.staged.contains(&kind) {
-        return Treatment::Staged;
-    }
     if group.skip.contains(&kind) {
         return Treatment::Skip;
     }
     match group.read.iter().find(|(name, _)| *name == kind) {
         Some((_, Known::ClusterPolicy(kind))) if api != kind.api() => Treatment::WrongVersion,
-        Some((_, known)) if version_fits(api, group) => Treatment::Read(*known),
+        Some((_, known)) if version_fits(api, group) && stored_in(api, *known) => Treatment::Read(*known),
         Some(_) => Treatment::WrongVersion,
         None => Treatment::Unknown,
     }
@@ -208,10 +219,17 @@ fn version_fits(api: &str, group: &Group) -> bool {
     }
 }
 
+/// Calico keeps every kind in its storage group but those that it derives from
+/// Kubernetes objects.
+fn stored_in(api: &str, known: Known) -> bool {
+    api != stored::API || !matches!(known, Known::Profile | Known::WorkloadEndpoint)
+}
+
 /// Kinds of groups that polc does not know cannot affect the policy of the
 /// groups that it does. A kind that looks like policy is refused all the same.
 fn classify_foreign(kind: &str) -> Treatment {
-    if readable_kinds().any(|known| known == kind) {
+    // Other groups have profiles of their own, which are something else.
+    if readable_kinds().any(|known| known == kind && kind != "Profile") {
         Treatment::WrongVersion
     } else if kind.contains("NetworkPolicy") || kind.contains("NetworkPolicies") {
         Treatment::Unsupported
@@ -240,6 +258,16 @@ pub(super) enum Object {
     NetworkSet(NetworkSet),
     /// Calico tier.
     Tier(Tier),
+    /// Calico host endpoint.
+    HostEndpoint(HostEndpoint),
+    /// Calico workload endpoint.
+    WorkloadEndpoint(WorkloadEndpoint),
+    /// Calico profile.
+    Profile(Profile),
+    /// Felix configuration.
+    FelixConfiguration(FelixConfiguration),
+    /// Staged policy, checked.
+    StagedPolicy(Meta),
 }
 
 impl Object {
@@ -256,6 +284,20 @@ impl Object {
                 Self::NetworkSet(calico::read_network_set(reader, node, head, scope)?)
             }
             Known::Tier => Self::Tier(calico::read_tier(reader, node, head)?),
+            Known::HostEndpoint => Self::HostEndpoint(calico::read_host_endpoint(reader, node, head)?),
+            Known::WorkloadEndpoint => {
+                Self::WorkloadEndpoint(calico::read_workload_endpoint(reader, node, head)?)
+            }
+            Known::Profile => Self::Profile(calico::read_profile(reader, node, head)?),
+            Known::FelixConfiguration => Self::FelixConfiguration(calico::read_felix(reader, node, head)?),
+            Known::StagedPolicy(scope) => {
+                calico::report_staged(reader, head);
+                Self::StagedPolicy(calico::read_policy(reader, node, head, scope)?.meta)
+            }
+            Known::StagedKubernetesPolicy => {
+                calico::report_staged(reader, head);
+                Self::StagedPolicy(kubernetes::read_policy(reader, node, head)?.meta)
+            }
         })
     }
 
@@ -269,6 +311,11 @@ impl Object {
             Self::ClusterPolicy(policy) => &policy.meta,
             Self::NetworkSet(set) => &set.meta,
             Self::Tier(tier) => &tier.meta,
+            Self::HostEndpoint(endpoint) => &endpoint.meta,
+            Self::WorkloadEndpoint(endpoint) => &endpoint.meta,
+            Self::Profile(profile) => &profile.meta,
+            Self::FelixConfiguration(configuration) => &configuration.meta,
+            Self::StagedPolicy(meta) => meta,
         }
     }
 
@@ -283,6 +330,11 @@ impl Object {
             Self::ClusterPolicy(policy) => objects.cluster_policies.push(policy),
             Self::NetworkSet(set) => objects.network_sets.push(set),
             Self::Tier(tier) => objects.tiers.push(tier),
+            Self::HostEndpoint(endpoint) => objects.host_endpoints.push(endpoint),
+            Self::WorkloadEndpoint(endpoint) => objects.workload_endpoints.push(endpoint),
+            Self::Profile(profile) => objects.profiles.push(profile),
+            Self::FelixConfiguration(configuration) => objects.felix_configurations.push(configuration),
+            Self::StagedPolicy(meta) => objects.staged_policies.push(meta),
         }
     }
 }
@@ -312,8 +364,14 @@ mod tests {
             ("projectcalico.org/v3", "Tier", Read(Known::Tier)),
             ("projectcalico.org/v1", "Tier", WrongVersion),
             ("crd.projectcalico.org/v1", "NetworkSet", Read(Known::NetworkSet(Scope::Namespaced))),
-            ("projectcalico.org/v3", "HostEndpoint", Unsupported),
-            ("projectcalico.org/v3", "StagedNetworkPolicy", Staged),
+            ("projectcalico.org/v3", "HostEndpoint", Read(Known::HostEndpoint)),
+            ("crd.projectcalico.org/v1", "HostEndpoint", Read(Known::HostEndpoint)),
+            ("crd.projectcalico.org/v1", "Profile", WrongVersion),
+            ("crd.projectcalico.org/v1", "WorkloadEndpoint", WrongVersion),
+            ("projectcalico.org/v3", "WorkloadEndpointList", List),
+            ("kubeflow.org/v1", "Profile", Skip),
+            ("projectcalico.org/v3", "StagedNetworkPolicy", Read(Known::StagedPolicy(Scope::Namespaced))),
+            ("projectcalico.org/v3", "StagedKubernetesNetworkPolicyList", List),
             ("projectcalico.org/v3", "IPPool", Skip),
             ("projectcalico.org/v3", "Gizmo", Unknown),
             (

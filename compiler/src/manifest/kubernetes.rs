@@ -1,5 +1,6 @@
 //! `networking.k8s.io/v1` NetworkPolicy.
 
+use super::calico::{StagedAction, read_action};
 use super::fields::Fields;
 use super::kinds::Head;
 use super::label_selector::read_label_selector;
@@ -19,13 +20,16 @@ pub(super) const DIRECTIONS: &[(&str, Direction)] =
 
 /// Reads a policy.
 pub(super) fn read_policy(reader: &mut Reader, node: &Node<'_>, head: &Head<'_>) -> Option<KubernetesPolicy> {
-    let mut object = Fields::new(reader, node, "a NetworkPolicy")?.at(head.span);
+    let staged = head.kind.starts_with("Staged");
+    let what = if staged { "a StagedKubernetesNetworkPolicy" } else { "a NetworkPolicy" };
+    let mut object = Fields::new(reader, node, what)?.at(head.span);
     object.ignore(&["apiVersion", "kind", "status"]);
     let meta = read_meta(reader, head, &mut object, Scope::Namespaced, Strictness::Strict);
     let spec = object.require("spec");
     object.finish(reader);
     let spec = spec?;
     let mut fields = Fields::new(reader, spec, "spec")?;
+    let deletes = read_action(reader, head, &mut fields, spec) == StagedAction::Delete;
     let selector = fields.take("podSelector");
     let places = read_places(reader, &fields);
     let policy_types = fields.take("policyTypes").map(|node| read_types(reader, node));
@@ -34,7 +38,7 @@ pub(super) fn read_policy(reader: &mut Reader, node: &Node<'_>, head: &Head<'_>)
     let pod_selector = selector.and_then(|node| read_label_selector(reader, node, "podSelector"));
     let before = reader.diagnostics.len();
     fields.finish(reader);
-    if selector.is_none() && reader.diagnostics.len() == before {
+    if selector.is_none() && !deletes && reader.diagnostics.len() == before {
         let message = "without `podSelector` the policy selects every pod of its namespace";
         let warning = Diagnostic::warning(codes::IMPLIED_FIELD, head.span, message);
         reader.report(warning.help("write `podSelector: {}` if that is meant"));

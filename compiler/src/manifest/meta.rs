@@ -4,6 +4,7 @@ use super::fields::Fields;
 use super::kinds::Head;
 use super::objects::{Labels, Meta};
 use super::reader::{Reader, clip};
+use super::stored;
 use super::yaml::Node;
 use crate::diag::{Diagnostic, codes};
 
@@ -60,14 +61,16 @@ pub(super) fn read_meta(
         Strictness::Strict => fields.finish(reader),
         Strictness::Lenient => fields.finish_leniently(reader),
     }
-    Some(Meta {
+    let mut meta = Meta {
         api: head.api.to_owned(),
         kind: head.kind.to_owned(),
         namespace,
         name: name?,
         labels,
         span: head.span,
-    })
+    };
+    stored::restore(reader, node, &mut meta);
+    Some(meta)
 }
 
 fn read_namespace(

@@ -16,6 +16,7 @@
 
 mod calico;
 mod cluster_policy;
+mod endpoints;
 mod fields;
 mod inventory;
 mod kinds;
@@ -26,6 +27,7 @@ mod net;
 mod objects;
 mod read;
 mod reader;
+mod stored;
 mod suggest;
 #[cfg(test)]
 mod tests;
@@ -34,5 +36,6 @@ mod yaml;
 pub use cluster_policy::{
     ClusterPeer, ClusterPolicy, ClusterPolicyKind, ClusterPort, ClusterRule, ClusterTier, PodSelection,
 };
+pub use endpoints::*;
 pub use objects::*;
 pub use read::read;

@@ -195,6 +195,40 @@ fn is_port_name(text: &str) -> bool {
     legal && !hyphens && text.len() <= 15 && text.bytes().any(|b| b.is_ascii_lowercase())
 }
 
+/// The name of an endpoint's port; `None` with a finding, or for an empty one
+/// where that is `optional`.
+pub(super) fn endpoint_port_name(reader: &mut Reader, node: &Node<'_>, optional: bool) -> Option<String> {
+    let text = reader.string(node, "a port's name")?;
+    if is_port_name(text) {
+        return Some(text.to_owned());
+    }
+    if !(text.is_empty() && optional) {
+        let help = "write at most 15 lower-case letters, digits and single hyphens";
+        reader.error_with_help(
+            codes::BAD_NAME,
+            node,
+            format!("a port cannot be named `{}`", clip(text)),
+            help,
+        );
+    }
+    None
+}
+
+/// A Calico protocol that has ports.
+pub(super) fn port_protocol(reader: &mut Reader, node: &Node<'_>) -> Option<u8> {
+    let number = calico_protocol(reader, node)?.value.number;
+    if KUBERNETES_PROTOCOLS.iter().any(|(_, with_ports)| *with_ports == number) {
+        return Some(number);
+    }
+    reader.error_with_help(
+        codes::BAD_PROTOCOL,
+        node,
+        "this protocol has no ports",
+        "write `TCP`, `UDP` or `SCTP`",
+    );
+    None
+}
+
 /// Kubernetes' protocols by name.
 pub(super) const KUBERNETES_PROTOCOLS: &[(&str, u8)] = &[("TCP", 6), ("UDP", 17), ("SCTP", 132)];
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::endpoints::{FelixConfiguration, HostEndpoint, Profile, WorkloadEndpoint};
 use crate::diag::Span;
 use crate::ir::{Action, Direction, IcmpMatch};
 use crate::selector::Selector;
@@ -63,6 +64,16 @@ pub struct Objects {
     pub cluster_policies: Vec<super::ClusterPolicy>,
     /// Calico `Tier` objects.
     pub tiers: Vec<Tier>,
+    /// Calico `HostEndpoint` objects.
+    pub host_endpoints: Vec<HostEndpoint>,
+    /// Calico `WorkloadEndpoint` objects.
+    pub workload_endpoints: Vec<WorkloadEndpoint>,
+    /// Calico `Profile` objects.
+    pub profiles: Vec<Profile>,
+    /// Calico `FelixConfiguration` objects.
+    pub felix_configurations: Vec<FelixConfiguration>,
+    /// Staged policies, which are checked and not enforced.
+    pub staged_policies: Vec<Meta>,
 }
 
 /// A pod, as far as policy cares.

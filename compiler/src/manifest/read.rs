@@ -117,11 +117,6 @@ impl Run {
                 let key = (head.api.to_owned(), head.kind.to_owned());
                 self.skipped.entry(key).or_insert((head.span, 0)).1 += 1;
             }
-            Treatment::Staged => {
-                let message = format!("a {} is not enforced and was skipped", head.kind);
-                let warning = Diagnostic::warning(codes::STAGED_POLICY, head.span, message);
-                reader.report(warning.help("write the kind without `Staged` to compile it"));
-            }
             Treatment::Unsupported => {
                 let message = format!("the kind `{}` of {} is not supported yet", head.kind, head.api);
                 let error = Diagnostic::error(codes::UNSUPPORTED_KIND, head.span, message);
@@ -254,6 +249,13 @@ fn identity(meta: &Meta, known: Known) -> Identity {
         Known::NetworkSet(Namespaced) => "NetworkSet",
         Known::NetworkSet(Cluster) => "GlobalNetworkSet",
         Known::Tier => "Tier",
+        Known::HostEndpoint => "HostEndpoint",
+        Known::WorkloadEndpoint => "WorkloadEndpoint",
+        Known::Profile => "Profile",
+        Known::FelixConfiguration => "FelixConfiguration",
+        Known::StagedPolicy(Namespaced) => "StagedNetworkPolicy",
+        Known::StagedPolicy(Cluster) => "StagedGlobalNetworkPolicy",
+        Known::StagedKubernetesPolicy => "StagedKubernetesNetworkPolicy",
     };
     (kind, meta.namespace.clone(), meta.name.clone())
 }

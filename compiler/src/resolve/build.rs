@@ -7,34 +7,47 @@
 
 use std::collections::HashMap;
 
-use super::policy::{PolicyData, PolicyRule};
+use super::felix::{self, Failsafe};
+use super::policy::{PolicyData, PolicyRule, Stage};
+use super::profiles::Verdicts;
 use super::tiers::TierData;
 use super::{Cluster, Policy};
 use crate::ir::{
     Action, AddrSet, ChainData, ChainEnd, Decision, DecisionData, DecisionKind, Direction, File, Match,
     Origin, PolicyIr, PortMatch, Rule, RuleData, RuleOrigins, SideMatch,
 };
+use crate::manifest::Meta;
 
-/// Prefix of the profile that each namespace has.
-const NAMESPACE_PROFILE: &str = "kns.";
+/// Whose IR is built.
+pub(super) struct Subject<'a> {
+    /// Name of the IR.
+    pub(super) name: String,
+    /// Policies in evaluation order; those that leave the direction alone are
+    /// skipped.
+    pub(super) policies: &'a [Policy],
+    /// Names of the profiles, asked after all policies.
+    pub(super) profiles: &'a [String],
+    /// The node of a host endpoint, whose failsafe ports come first.
+    pub(super) node: Option<&'a str>,
+}
 
-/// Builds an IR from policies in evaluation order; those that leave the
-/// direction alone are skipped. The profile of `namespace` comes last.
-pub(super) fn build(
-    cluster: &Cluster,
-    name: String,
-    direction: Direction,
-    policies: &[Policy],
-    namespace: &str,
-) -> PolicyIr {
-    let ir = PolicyIr::new(name, direction);
+/// Builds an IR: failsafe ports, then untracked, pre-DNAT and normal policies
+/// tier by tier, then profiles.
+pub(super) fn build(cluster: &Cluster, subject: &Subject<'_>, direction: Direction) -> PolicyIr {
+    let ir = PolicyIr::new(&subject.name, direction);
     let mut builder = Builder { cluster, ir, sets: HashMap::new(), files: HashMap::new() };
-    let governing: Vec<&PolicyData> =
-        policies.iter().map(|p| &cluster.policies[*p]).filter(|p| p.governs(direction)).collect();
-    for tier in governing.chunk_by(|a, b| a.tier == b.tier) {
-        builder.tier(tier);
+    if let Some(node) = subject.node {
+        builder.failsafes(node);
     }
-    builder.profile(namespace);
+    for stage in [Stage::Untracked, Stage::PreDnat, Stage::Normal] {
+        let asked = |p: &&PolicyData| p.stage == stage && p.governs(direction);
+        let policies: Vec<&PolicyData> =
+            subject.policies.iter().map(|p| &cluster.policies[*p]).filter(asked).collect();
+        for tier in policies.chunk_by(|a, b| a.tier == b.tier) {
+            builder.tier(stage, tier, subject.node);
+        }
+    }
+    builder.profiles(subject.profiles);
     builder.ir
 }
 
@@ -46,10 +59,67 @@ struct Builder<'c> {
 }
 
 impl Builder<'_> {
-    /// A chain for policies of one tier.
-    fn tier(&mut self, policies: &[&PolicyData]) {
+    /// A chain that lets failsafe ports through.
+    fn failsafes(&mut self, node: &str) {
+        let (cluster, direction) = (self.cluster, self.ir.direction);
+        let failsafes = cluster.felix.failsafes(node, direction);
+        if failsafes.is_empty() {
+            return;
+        }
+        let rules =
+            failsafes.iter().map(|f| self.failsafe(f, &f.requests(direction), Action::Allow)).collect();
+        self.chain("failsafe".into(), rules, ChainEnd::Pass);
+    }
+
+    fn failsafe(&mut self, failsafe: &Failsafe, matches: &Match, action: Action) -> Rule {
+        let at = self.origin(failsafe.at);
+        let rule = failsafe.meta.as_ref().map(|_| failsafe.index);
+        let data = built_in(DecisionKind::Failsafe, "", action);
+        let data = match &failsafe.meta {
+            Some(meta) => DecisionData {
+                api: meta.api.clone(),
+                object: meta.kind.clone(),
+                name: meta.name.clone(),
+                ..data
+            },
+            None => data,
+        };
+        let decision = self.ir.decisions.push(DecisionData { rule, at, ..data });
+        let matches = self.matches(matches);
+        self.ir.rules.push(RuleData {
+            matches,
+            action,
+            decision,
+            origins: RuleOrigins { rule: at, ..RuleOrigins::default() },
+        })
+    }
+
+    /// A chain for policies of one stage and tier. The end of an untracked or
+    /// pre-DNAT tier decides nothing: normal policies are still to come
+    /// (projectcalico/calico `felix/rules/endpoints.go`).
+    fn tier(&mut self, stage: Stage, policies: &[&PolicyData], node: Option<&str>) {
         let Some(first) = policies.first() else { return };
-        let rules = policies.iter().flat_map(|policy| self.policy(policy)).collect();
+        let mut rules = Vec::new();
+        if let (Stage::Untracked, Some(node)) = (stage, node) {
+            rules.extend(self.failsafe_replies(node));
+        }
+        rules.extend(policies.iter().flat_map(|policy| self.policy(policy)));
+        match stage {
+            Stage::Untracked => self.chain(format!("{} (untracked)", first.tier), rules, ChainEnd::Pass),
+            Stage::PreDnat => self.chain(format!("{} (pre-DNAT)", first.tier), rules, ChainEnd::Pass),
+            Stage::Normal => self.normal_tier(first, rules),
+        }
+    }
+
+    /// Replies of failsafe ports skip untracked policy: half of a tracked
+    /// connection must not go untracked.
+    fn failsafe_replies(&mut self, node: &str) -> Vec<Rule> {
+        let (cluster, direction) = (self.cluster, self.ir.direction);
+        let failsafes = cluster.felix.failsafes(node, felix::opposite(direction));
+        failsafes.iter().map(|f| self.failsafe(f, &f.replies(direction), Action::Pass)).collect()
+    }
+
+    fn normal_tier(&mut self, first: &PolicyData, rules: Vec<Rule>) {
         let cluster = self.cluster;
         let end = match cluster.tiers.get(cluster.tiers.rank(&first.tier)) {
             Some(tier) if tier.default_action == Action::Pass => ChainEnd::Pass,
@@ -105,18 +175,46 @@ impl Builder<'_> {
         self.ir.decisions.push(DecisionData { tier, at, ..data })
     }
 
-    /// The profile that a namespace gives its pods allows everything.
-    fn profile(&mut self, namespace: &str) {
-        let name = format!("{NAMESPACE_PROFILE}{namespace}");
-        let allow = self.ir.decisions.push(built_in(DecisionKind::Profile, &name, Action::Allow));
+    /// All profiles in one chain: the first rule that decides ends it.
+    fn profiles(&mut self, names: &[String]) {
+        let cluster = self.cluster;
+        let mut rules = Vec::new();
+        for name in names {
+            match cluster.profiles.verdicts(name, self.ir.direction) {
+                Verdicts::Rules(meta, list) => {
+                    rules.extend(list.iter().map(|rule| self.profile_rule(meta, rule)));
+                }
+                Verdicts::Always(Action::Pass) => {}
+                Verdicts::Always(action) => rules.push(self.whole_profile(name, action)),
+            }
+        }
         let deny = self.ir.decisions.push(built_in(DecisionKind::NoProfileMatch, "", Action::Deny));
-        let rule = self.ir.rules.push(RuleData {
-            matches: Match::default(),
-            action: Action::Allow,
-            decision: allow,
-            origins: RuleOrigins::default(),
+        self.chain("profiles".into(), rules, ChainEnd::Deny(deny));
+    }
+
+    /// A profile that says the same about every packet.
+    fn whole_profile(&mut self, name: &str, action: Action) -> Rule {
+        let decision = self.ir.decisions.push(built_in(DecisionKind::Profile, name, action));
+        let (matches, origins) = (Match::default(), RuleOrigins::default());
+        self.ir.rules.push(RuleData { matches, action, decision, origins })
+    }
+
+    /// A rule of a Profile; there is nothing that Pass could go on to.
+    fn profile_rule(&mut self, meta: &Meta, rule: &PolicyRule) -> Rule {
+        let at = self.origin(rule.origins.rule);
+        let decision = self.ir.decisions.push(DecisionData {
+            api: meta.api.clone(),
+            object: meta.kind.clone(),
+            rule: Some(rule.index),
+            at,
+            ..built_in(DecisionKind::Profile, &meta.name, rule.action)
         });
-        self.chain("profiles".into(), vec![rule], ChainEnd::Deny(deny));
+        let id = self.rule(rule, decision);
+        let data = &mut self.ir.rules[id];
+        if data.action == Action::Pass {
+            data.action = Action::Deny;
+        }
+        id
     }
 
     fn matches(&mut self, matches: &Match) -> Match {

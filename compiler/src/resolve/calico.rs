@@ -1,40 +1,33 @@
 //! Calico NetworkPolicy and GlobalNetworkPolicy in the common form.
 
 use super::peers::{self, Peers};
-use super::policy::{Context, Head, PolicyData};
+use super::policy::{Context, Head, PolicyData, Stage};
 use super::rule::{ICMP, ICMPV6, RuleSpec, SideSpec};
-use crate::diag::{Diagnostic, Span, codes};
+use crate::diag::Span;
 use crate::ir::{Direction, Family};
 use crate::manifest::{CalicoPolicy, CalicoRule, EntityRule, PortSpec, Protocol, Spanned};
 use crate::selector::Selector;
 
 /// Converts a policy.
 pub(super) fn convert(policy: &CalicoPolicy, context: &mut Context<'_>) -> PolicyData {
-    if acts_on_hosts_only(policy) {
-        let field = if policy.do_not_track { "doNotTrack" } else { "preDNAT" };
-        let message = format!("policy with `{field}` has no effect on pods: it acts on host endpoints only");
-        context.diagnostics.push(Diagnostic::warning(codes::HOSTS_ONLY, policy.meta.span, message));
-    }
     let selector = selector_of(policy);
-    let head = Head { tier: policy.tier.value.clone(), order: policy.order, selector };
+    let head = Head { stage: stage(policy), tier: policy.tier.value.clone(), order: policy.order, selector };
     let namespace = policy.meta.namespace.as_deref();
     let rules = |direction, rules: &Option<Vec<CalicoRule>>| {
         let rules = rules.as_deref().unwrap_or_default();
-        governs(policy, direction)
-            .then(|| rules.iter().zip(0..).map(|(r, i)| spec(namespace, r, i)).collect())
+        listed(policy, direction).then(|| rules.iter().zip(0..).map(|(r, i)| spec(namespace, r, i)).collect())
     };
     let ingress = rules(Direction::Ingress, &policy.ingress);
     let egress = rules(Direction::Egress, &policy.egress);
     context.policy(&policy.meta, head, ingress, egress)
 }
 
-/// Untracked and pre-DNAT policies neither decide about a pod nor isolate it.
-fn acts_on_hosts_only(policy: &CalicoPolicy) -> bool {
-    policy.do_not_track || policy.pre_dnat
-}
-
-fn governs(policy: &CalicoPolicy, direction: Direction) -> bool {
-    listed(policy, direction) && !acts_on_hosts_only(policy)
+fn stage(policy: &CalicoPolicy) -> Stage {
+    match (policy.do_not_track, policy.pre_dnat) {
+        (true, _) => Stage::Untracked,
+        (_, true) => Stage::PreDnat,
+        _ => Stage::Normal,
+    }
 }
 
 /// Whether the policy is of the direction's type. Without `types`: what there
@@ -60,7 +53,8 @@ fn value<T>(spanned: &Option<Spanned<T>>) -> Option<&T> {
     spanned.as_ref().map(|s| &s.value)
 }
 
-fn spec(namespace: Option<&str>, rule: &CalicoRule, index: u32) -> RuleSpec {
+/// A rule of a policy of `namespace`; `None` for a global policy or a profile.
+pub(super) fn spec(namespace: Option<&str>, rule: &CalicoRule, index: u32) -> RuleSpec {
     let mut spec = RuleSpec::new(index, rule.action, rule.span);
     // A version that is written beats the one that the protocol's name implies.
     spec.family = rule.ip_version.or_else(|| value(&rule.protocol).and_then(implied_family));

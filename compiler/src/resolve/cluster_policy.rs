@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 
 use super::peers::Peers;
-use super::policy::{Context, Head, PolicyData};
+use super::policy::{Context, Head, PolicyData, Stage};
 use super::rule::{RuleSpec, SideSpec};
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{Action, Direction};
@@ -31,6 +31,7 @@ fn tier_name(tier: ClusterTier) -> &'static str {
 /// Converts a policy. It leaves a direction alone that it has no rules for.
 pub(super) fn convert(policy: &ClusterPolicy, context: &mut Context<'_>) -> PolicyData {
     let head = Head {
+        stage: Stage::Normal,
         tier: tier_name(policy.tier).into(),
         order: Some(policy.priority.value.into()),
         selector: pods(&policy.subject).selector.unwrap_or_else(Selector::all),

@@ -2,20 +2,24 @@
 //! selectors see.
 //!
 //! Labels are kept in layers, as Calico does: an object's own labels, then those
-//! of its namespace (`pcns.`) and service account (`pcsa.`), which all objects
-//! of that namespace or account share. Own labels beat inherited ones.
+//! of its profiles, which for a pod are its namespace's (`pcns.`) and its service
+//! account's (`pcsa.`). Own labels beat inherited ones, an earlier profile's a
+//! later one's.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use cranelift_entity::{EntityRef, PrimaryMap, entity_impl};
 use ipnet::IpNet;
 
 use super::Endpoint;
-use crate::manifest::{Labels, Meta, NamedPort, NetworkSet, Objects, Pod};
+use super::profiles::{self, Known, Names};
+use crate::manifest::{
+    HostEndpoint, Labels, Meta, NamedPort, NetworkSet, Objects, Pod, Profile, Spanned, WorkloadEndpoint,
+};
 use crate::selector::{Selector, labels};
 
-/// Something that hands its labels down: a namespace or a service account.
+/// A profile that hands its labels down: mostly a namespace's or a service account's.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Parent(u32);
 entity_impl!(Parent, "parent");
@@ -49,6 +53,10 @@ pub struct EndpointData {
     pub ports: Vec<NamedPort>,
     /// Service account, where the pod names one.
     pub service_account: Option<String>,
+    /// Names of its profiles, in the order in which they are asked.
+    pub profiles: Vec<String>,
+    /// Node of a host endpoint.
+    pub node: Option<String>,
     parents: Vec<Parent>,
 }
 
@@ -113,11 +121,22 @@ impl EndpointData {
 impl Inventory {
     /// Builds the inventory. A namespace or service account that is used but not
     /// declared exists with the labels that the API server would give it.
-    pub(super) fn new(objects: &Objects) -> Self {
-        let mut families = Parents::new(objects);
+    pub(super) fn new(objects: &Objects, names: &Names<'_>) -> Self {
+        let mut families = Parents::new(objects, names);
         let mut endpoints = PrimaryMap::new();
-        for pod in objects.pods.iter().filter(|p| !p.host_network && !p.finished) {
+        let replaced = replaced_pods(objects);
+        let is_endpoint = |pod: &&Pod| {
+            let key = (pod.meta.namespace.as_deref(), pod.meta.name.as_str());
+            !pod.host_network && !pod.finished && !replaced.contains(&key)
+        };
+        for pod in objects.pods.iter().filter(is_endpoint) {
             endpoints.push(endpoint(pod, &mut families));
+        }
+        for workload in &objects.workload_endpoints {
+            endpoints.push(workload_endpoint(workload, &mut families));
+        }
+        for host in &objects.host_endpoints {
+            endpoints.push(host_endpoint(host, &mut families));
         }
         let sets = objects.network_sets.iter().map(|set| set_item(set, &mut families)).collect();
         Self { endpoints, sets, parents: families.labels }
@@ -164,35 +183,94 @@ impl Inventory {
     }
 }
 
+/// Namespaces and names of the pods that a WorkloadEndpoint describes.
+fn replaced_pods(objects: &Objects) -> HashSet<(Option<&str>, &str)> {
+    let workloads = objects.workload_endpoints.iter();
+    workloads.filter_map(|w| Some((w.meta.namespace.as_deref(), w.pod.as_deref()?))).collect()
+}
+
 fn endpoint(pod: &Pod, families: &mut Parents) -> EndpointData {
     let namespace = pod.meta.namespace.clone().unwrap_or_default();
-    let mut own = pod.meta.labels.clone();
-    // A pod cannot claim another namespace's or account's labels.
-    own.retain(|key, _| {
-        !key.starts_with(labels::NAMESPACE_PREFIX) && !key.starts_with(labels::SERVICE_ACCOUNT_PREFIX)
-    });
-    own.insert(labels::NAMESPACE.into(), namespace.clone());
-    own.insert(labels::ORCHESTRATOR.into(), labels::KUBERNETES.into());
+    let mut own = workload_labels(&pod.meta, &namespace, labels::KUBERNETES);
     let account = pod.service_account.as_ref().filter(|name| !name.is_empty());
-    let mut parents = vec![families.namespace(&namespace)];
+    let mut profiles = vec![profiles::of_namespace(&namespace)];
     if let Some(name) = account {
         own.insert(labels::SERVICE_ACCOUNT.into(), name.clone());
-        parents.push(families.account(&namespace, name));
+        profiles.push(profiles::of_account(&namespace, name));
     }
-    let mut ips = pod.ips.clone();
-    ips.sort_unstable();
-    ips.dedup();
     EndpointData {
         kind: EndpointKind::Pod,
         namespace: Some(namespace),
         name: pod.meta.name.clone(),
-        ips,
+        ips: sorted(&pod.ips),
         labels: own,
         // The API lets a port go without a name; an empty one names nothing.
         ports: pod.ports.iter().filter(|port| !port.name.is_empty()).cloned().collect(),
         service_account: account.cloned(),
-        parents,
+        parents: families.all(&profiles),
+        profiles,
+        node: None,
     }
+}
+
+/// A workload endpoint has the profiles that it lists, and inherits from these only.
+fn workload_endpoint(workload: &WorkloadEndpoint, families: &mut Parents) -> EndpointData {
+    let namespace = workload.meta.namespace.clone().unwrap_or_default();
+    let mut own = workload_labels(&workload.meta, &namespace, &workload.orchestrator);
+    if let Some(name) = &workload.service_account {
+        own.insert(labels::SERVICE_ACCOUNT.into(), name.clone());
+    }
+    let profiles = values(&workload.profiles);
+    EndpointData {
+        kind: EndpointKind::Workload,
+        namespace: Some(namespace),
+        name: workload.meta.name.clone(),
+        ips: sorted(&workload.ips),
+        labels: own,
+        ports: workload.ports.clone(),
+        service_account: workload.service_account.clone(),
+        parents: families.all(&profiles),
+        profiles,
+        node: None,
+    }
+}
+
+fn host_endpoint(host: &HostEndpoint, families: &mut Parents) -> EndpointData {
+    let profiles = values(&host.profiles);
+    EndpointData {
+        kind: EndpointKind::Host,
+        namespace: None,
+        name: host.meta.name.clone(),
+        ips: sorted(&host.expected_ips),
+        labels: host.meta.labels.clone(),
+        ports: host.ports.clone(),
+        service_account: None,
+        parents: families.all(&profiles),
+        profiles,
+        node: Some(host.node.clone()),
+    }
+}
+
+/// Own labels of a workload: it cannot claim another namespace's or account's.
+fn workload_labels(meta: &Meta, namespace: &str, orchestrator: &str) -> Labels {
+    let mut own = meta.labels.clone();
+    own.retain(|key, _| {
+        !key.starts_with(labels::NAMESPACE_PREFIX) && !key.starts_with(labels::SERVICE_ACCOUNT_PREFIX)
+    });
+    own.insert(labels::NAMESPACE.into(), namespace.into());
+    own.insert(labels::ORCHESTRATOR.into(), orchestrator.into());
+    own
+}
+
+fn sorted(ips: &[IpAddr]) -> Vec<IpAddr> {
+    let mut ips = ips.to_vec();
+    ips.sort_unstable();
+    ips.dedup();
+    ips
+}
+
+fn values(names: &[Spanned<String>]) -> Vec<String> {
+    names.iter().map(|name| name.value.clone()).collect()
 }
 
 fn set_item(set: &NetworkSet, families: &mut Parents) -> SetItem {
@@ -202,57 +280,65 @@ fn set_item(set: &NetworkSet, families: &mut Parents) -> SetItem {
     let mut parents = Vec::new();
     if let Some(namespace) = &set.meta.namespace {
         own.insert(labels::NAMESPACE.into(), namespace.clone());
-        parents.push(families.namespace(namespace));
+        parents.extend(families.profile(&profiles::of_namespace(namespace)));
     }
     SetItem { labels: own, parents, nets: set.nets.iter().map(|net| net.value.trunc()).collect() }
 }
 
-/// Namespaces and service accounts, each made when it is first used.
+/// What profiles hand down, each made when it is first used.
 struct Parents<'a> {
-    declared: HashMap<(&'static str, &'a str, &'a str), &'a Meta>,
-    made: HashMap<(&'static str, String, String), Parent>,
+    names: &'a Names<'a>,
+    profiles: &'a [Profile],
+    namespaces: HashMap<&'a str, &'a Meta>,
+    accounts: HashMap<(&'a str, &'a str), &'a Meta>,
+    made: HashMap<String, Parent>,
     labels: PrimaryMap<Parent, Labels>,
 }
 
 impl<'a> Parents<'a> {
-    fn new(objects: &'a Objects) -> Self {
-        let namespaces =
-            objects.namespaces.iter().map(|m| ((labels::NAMESPACE_PREFIX, "", m.name.as_str()), m));
-        let accounts = objects.service_accounts.iter().map(|m| {
-            ((labels::SERVICE_ACCOUNT_PREFIX, m.namespace.as_deref().unwrap_or(""), m.name.as_str()), m)
-        });
+    fn new(objects: &'a Objects, names: &'a Names<'a>) -> Self {
+        let account = |m: &'a Meta| ((m.namespace.as_deref().unwrap_or_default(), m.name.as_str()), m);
         Self {
-            declared: namespaces.chain(accounts).collect(),
+            names,
+            profiles: &objects.profiles,
+            namespaces: objects.namespaces.iter().map(|m| (m.name.as_str(), m)).collect(),
+            accounts: objects.service_accounts.iter().map(account).collect(),
             made: HashMap::new(),
             labels: PrimaryMap::new(),
         }
     }
 
-    fn namespace(&mut self, name: &str) -> Parent {
-        self.parent(labels::NAMESPACE_PREFIX, "", name, &[(labels::METADATA_NAME, name)])
+    fn all(&mut self, profiles: &[String]) -> Vec<Parent> {
+        profiles.iter().filter_map(|name| self.profile(name)).collect()
     }
 
-    fn account(&mut self, namespace: &str, name: &str) -> Parent {
-        self.parent(labels::SERVICE_ACCOUNT_PREFIX, namespace, name, &[])
-    }
-
-    fn parent(
-        &mut self,
-        prefix: &'static str,
-        namespace: &str,
-        name: &str,
-        built_in: &[(&str, &str)],
-    ) -> Parent {
-        let key = (prefix, namespace.to_owned(), name.to_owned());
-        if let Some(parent) = self.made.get(&key) {
-            return *parent;
+    /// A profile's labels; `None` if it has none.
+    fn profile(&mut self, name: &str) -> Option<Parent> {
+        if let Some(parent) = self.made.get(name) {
+            return Some(*parent);
         }
-        let declared = self.declared.get(&(prefix, namespace, name)).map(|meta| &meta.labels);
-        let own = declared.into_iter().flatten().map(|(key, value)| (key.as_str(), value.as_str()));
-        let built_in = built_in.iter().copied().chain([(labels::NAME, name)]);
-        let all = own.chain(built_in).map(|(key, value)| (format!("{prefix}{key}"), value.to_owned()));
-        let parent = self.labels.push(all.collect());
-        self.made.insert(key, parent);
-        parent
+        let labels = match self.names.get(name) {
+            Known::Explicit(index) => self.profiles.get(index)?.labels.clone(),
+            Known::Namespace(namespace) => {
+                let built_in = [(labels::METADATA_NAME, namespace), (labels::NAME, namespace)];
+                derived(labels::NAMESPACE_PREFIX, self.namespaces.get(namespace), &built_in)
+            }
+            Known::Account(namespace, account) => {
+                let declared = self.accounts.get(&(namespace, account));
+                derived(labels::SERVICE_ACCOUNT_PREFIX, declared, &[(labels::NAME, account)])
+            }
+            Known::DefaultAllow | Known::Missing => return None,
+        };
+        let parent = self.labels.push(labels);
+        self.made.insert(name.to_owned(), parent);
+        Some(parent)
     }
+}
+
+/// A namespace's or account's labels behind a prefix; `built_in` ones win.
+fn derived(prefix: &str, declared: Option<&&Meta>, built_in: &[(&str, &str)]) -> Labels {
+    let own = declared.into_iter().flat_map(|meta| &meta.labels);
+    let own = own.map(|(key, value)| (key.as_str(), value.as_str()));
+    let all = own.chain(built_in.iter().copied());
+    all.map(|(key, value)| (format!("{prefix}{key}"), value.to_owned())).collect()
 }

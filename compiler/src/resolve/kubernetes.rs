@@ -3,7 +3,7 @@
 //! tier `default`, order 1,000, every rule allows.
 
 use super::peers::Peers;
-use super::policy::{Context, Head, PolicyData};
+use super::policy::{Context, Head, PolicyData, Stage};
 use super::rule::{RuleSpec, SideSpec};
 use super::tiers;
 use crate::diag::Span;
@@ -22,6 +22,7 @@ pub(super) fn convert(policy: &KubernetesPolicy, context: &mut Context<'_>) -> P
     let namespace = policy.meta.namespace.clone().unwrap_or_default();
     let own = Selector::equals(labels::NAMESPACE, namespace.as_str());
     let head = Head {
+        stage: Stage::Normal,
         tier: tiers::DEFAULT.into(),
         order: Some(ORDER),
         selector: Selector::all_of([Selector::pods(&policy.pod_selector), own]),

@@ -19,11 +19,14 @@ mod build;
 mod calico;
 mod check;
 mod cluster_policy;
+mod felix;
+mod hosts;
 mod index;
 mod inventory;
 mod kubernetes;
 mod peers;
 mod policy;
+mod profiles;
 mod rule;
 mod sets;
 #[cfg(test)]
@@ -36,16 +39,19 @@ use std::net::IpAddr;
 use cranelift_entity::{PrimaryMap, SecondaryMap, entity_impl};
 
 pub use inventory::{EndpointData, EndpointKind};
-pub use policy::PolicyData;
+pub use policy::{PolicyData, Stage};
 pub use tiers::TierData;
 
 use crate::diag::{Diagnostic, Sources};
 use crate::ir::{AddrSet, AddrSetData, Direction, File, PolicyIr};
 use crate::manifest::Objects;
 use crate::selector::Selector;
+use build::Subject;
+use felix::Felix;
 use index::LabelIndex;
 use inventory::Inventory;
 use policy::Context;
+use profiles::{Names, Profiles};
 use sets::SetTable;
 use tiers::Tiers;
 
@@ -64,6 +70,8 @@ pub struct Cluster {
     inventory: Inventory,
     policies: PrimaryMap<Policy, PolicyData>,
     tiers: Tiers,
+    profiles: Profiles,
+    felix: Felix,
     /// Names of the input files.
     files: PrimaryMap<File, String>,
     /// Every set that a policy uses.
@@ -80,25 +88,32 @@ impl Cluster {
     /// The diagnostics say what is wrong with the objects taken together; with
     /// an error among them the cluster must not be used for enforcement.
     pub fn new(sources: &Sources, objects: Objects) -> (Self, Vec<Diagnostic>) {
-        let inventory = Inventory::new(&objects);
+        let profile_names = Names::new(&objects);
+        let inventory = Inventory::new(&objects, &profile_names);
         let used = objects.calico_policies.iter().map(|p| p.tier.value.as_str());
         let tiers = Tiers::new(&objects.tiers, used, |tier| policy::origin(sources, tier.meta.span));
         let named = inventory.named_ports();
-        let diagnostics = check::check(&objects, &tiers, &named);
+        let mut diagnostics = check::check(&objects, &tiers, &named);
+        diagnostics.extend(hosts::check(&objects, &profile_names));
         let mut context = Context { sources, named, sets: SetTable::default(), diagnostics };
         let policies = convert(&objects, &tiers, &mut context);
+        let listed = inventory.endpoints.values().flat_map(|e| &e.profiles).map(String::as_str);
+        let profiles = Profiles::new(&objects, &profile_names, listed, &mut context);
+        let felix = Felix::new(&objects, &mut context);
         let index = LabelIndex::new(&inventory);
         let sets = context.sets.fill(&inventory, &index);
         let selecting = selecting(&policies, &inventory, &index);
         let files = sources.iter().map(|(_, file)| file.name.clone()).collect();
         let (owners, names) = (owners(&inventory), names(&inventory));
-        let cluster = Self { inventory, policies, tiers, files, sets, selecting, owners, names };
+        let cluster =
+            Self { inventory, policies, tiers, profiles, felix, files, sets, selecting, owners, names };
         let mut diagnostics = context.diagnostics;
         diagnostics.sort_by_key(|d| d.span);
         (cluster, diagnostics)
     }
 
-    /// All endpoints: pods that are not host-networked and have not finished.
+    /// All endpoints: pods that are not host-networked and have not finished,
+    /// workload endpoints, host endpoints.
     pub fn endpoints(&self) -> &PrimaryMap<Endpoint, EndpointData> {
         &self.inventory.endpoints
     }
@@ -106,11 +121,6 @@ impl Cluster {
     /// All policies in evaluation order.
     pub fn policies(&self) -> &PrimaryMap<Policy, PolicyData> {
         &self.policies
-    }
-
-    /// Name of an input file, as the places of policies count them.
-    pub fn file_name(&self, file: File) -> Option<&str> {
-        self.files.get(file).map(String::as_str)
     }
 
     /// All tiers in evaluation order, built-in ones included.
@@ -148,17 +158,28 @@ impl Cluster {
     /// What policy says about packets to or from an endpoint.
     pub fn resolve(&self, endpoint: Endpoint, direction: Direction) -> PolicyIr {
         let data = &self.inventory.endpoints[endpoint];
-        let namespace = data.namespace.as_deref().unwrap_or_default();
-        build::build(self, data.display_name(), direction, self.selecting(endpoint), namespace)
+        let subject = Subject {
+            name: data.display_name(),
+            policies: self.selecting(endpoint),
+            profiles: &data.profiles,
+            node: data.node.as_deref(),
+        };
+        build::build(self, &subject, direction)
     }
 
     /// What one policy alone says, as for an endpoint that nothing else selects;
     /// `None` if the policy does not govern the direction. For a global policy
-    /// the profile at the end is `kns.*`.
+    /// the profile at the end is `kns.*`; for one that acts on host endpoints only
+    /// there is none, and no failsafe port.
     pub fn resolve_policy(&self, policy: Policy, direction: Direction) -> Option<PolicyIr> {
         let data = &self.policies[policy];
-        let namespace = data.namespace.as_deref().unwrap_or("*");
-        let build = || build::build(self, data.display_name(), direction, &[policy], namespace);
+        let profile = profiles::of_namespace(data.namespace.as_deref().unwrap_or("*"));
+        let profiles = if data.stage == Stage::Normal { vec![profile] } else { Vec::new() };
+        let build = || {
+            let name = data.display_name();
+            let subject = Subject { name, policies: &[policy], profiles: &profiles, node: None };
+            build::build(self, &subject, direction)
+        };
         data.governs(direction).then(build)
     }
 }
@@ -196,7 +217,11 @@ fn selecting(
         let endpoints = known.entry(&data.selector).or_insert_with(|| {
             index.matches(&data.selector).into_iter().map_while(|item| inventory.endpoint(item)).collect()
         });
-        for endpoint in endpoints {
+        // Untracked and pre-DNAT policies neither decide about a workload nor isolate it.
+        let governed = |e: &&Endpoint| {
+            data.stage == Stage::Normal || inventory.endpoints[**e].kind == EndpointKind::Host
+        };
+        for endpoint in endpoints.iter().filter(governed) {
             selecting[*endpoint].push(policy);
         }
     }

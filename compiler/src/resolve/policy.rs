@@ -9,6 +9,17 @@ use crate::manifest::Meta;
 use crate::selector::Selector;
 use cranelift_entity::EntityRef;
 
+/// Where in the way of a packet a policy is asked, in order.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Before connection tracking, at host endpoints only (`doNotTrack`).
+    Untracked,
+    /// Before address translation, at host endpoints only (`preDNAT`).
+    PreDnat,
+    /// Where all other policies are.
+    Normal,
+}
+
 /// A policy, whichever API it was written in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyData {
@@ -24,14 +35,14 @@ pub struct PolicyData {
     pub tier: String,
     /// Order within the tier; infinite where none is written.
     pub order: f64,
+    /// Where it is asked.
+    pub stage: Stage,
     /// The endpoints that it selects: its namespace and selectors as one.
     pub selector: Selector,
     /// Where it stands.
     pub at: Origin,
     /// By direction; `None` where the policy does not govern it.
     rules: [Option<Vec<PolicyRule>>; 2],
-    /// By direction: rules in the user's list, also those that no packet can match.
-    written: [u32; 2],
 }
 
 /// A rule as IR, with sets and files counted over the whole cluster.
@@ -58,11 +69,6 @@ impl PolicyData {
         }
     }
 
-    /// Length of the list of rules that the user wrote for a direction.
-    pub fn written_rules(&self, direction: Direction) -> u32 {
-        self.written[direction as usize]
-    }
-
     pub(super) fn rules(&self, direction: Direction) -> Option<&[PolicyRule]> {
         self.rules[direction as usize].as_deref()
     }
@@ -77,6 +83,7 @@ impl PolicyData {
 
 /// What a policy says about itself, before its rules.
 pub(super) struct Head {
+    pub(super) stage: Stage,
     pub(super) tier: String,
     pub(super) order: Option<f64>,
     pub(super) selector: Selector,
@@ -99,12 +106,7 @@ impl Context<'_> {
         ingress: Option<Vec<RuleSpec>>,
         egress: Option<Vec<RuleSpec>>,
     ) -> PolicyData {
-        let written = [&ingress, &egress].map(|specs| {
-            let last = specs.iter().flatten().map(|spec| spec.index).max();
-            last.map_or(0, |index| index.saturating_add(1))
-        });
         PolicyData {
-            written,
             api: meta.api.clone(),
             kind: meta.kind.clone(),
             namespace: meta.namespace.clone(),
@@ -112,15 +114,16 @@ impl Context<'_> {
             tier: head.tier,
             // Adding zero makes -0 and 0 the same order.
             order: head.order.map_or(f64::INFINITY, |order| order + 0.0),
+            stage: head.stage,
             selector: head.selector,
             at: self.origin(meta.span),
-            rules: [self.rules(ingress), self.rules(egress)],
+            rules: [ingress.map(|specs| self.rules(specs)), egress.map(|specs| self.rules(specs))],
         }
     }
 
-    fn rules(&mut self, specs: Option<Vec<RuleSpec>>) -> Option<Vec<PolicyRule>> {
-        let specs = specs?;
-        Some(specs.iter().filter_map(|spec| self.rule(spec)).collect())
+    /// Rules as IR; those that no packet can match are left out.
+    pub(super) fn rules(&mut self, specs: Vec<RuleSpec>) -> Vec<PolicyRule> {
+        specs.iter().filter_map(|spec| self.rule(spec)).collect()
     }
 
     fn rule(&mut self, spec: &RuleSpec) -> Option<PolicyRule> {
@@ -137,7 +140,7 @@ impl Context<'_> {
         Some(PolicyRule { matches, action: spec.action, index: spec.index, origins })
     }
 
-    fn origin(&self, span: Span) -> Origin {
+    pub(super) fn origin(&self, span: Span) -> Origin {
         origin(self.sources, span)
     }
 }

@@ -2,6 +2,7 @@
 
 use super::rule::read_rule;
 use super::selector::{Global, read_selector};
+use super::staged::read_action;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::Direction;
 use crate::manifest::fields::Fields;
@@ -10,6 +11,7 @@ use crate::manifest::kubernetes::{read_places, read_types};
 use crate::manifest::meta::{Scope, Strictness, read_meta};
 use crate::manifest::objects::{CalicoPolicy, CalicoRule, Meta, Spanned};
 use crate::manifest::reader::Reader;
+use crate::manifest::stored;
 use crate::manifest::yaml::{Entry, Node};
 use crate::selector::Selector;
 
@@ -23,15 +25,25 @@ pub(in crate::manifest) fn read_policy(
     head: &Head<'_>,
     scope: Scope,
 ) -> Option<CalicoPolicy> {
-    let what = if scope == Scope::Cluster { "a GlobalNetworkPolicy" } else { "a NetworkPolicy" };
+    let what = match (scope, head.kind.starts_with("Staged")) {
+        (Scope::Cluster, false) => "a GlobalNetworkPolicy",
+        (Scope::Cluster, true) => "a StagedGlobalNetworkPolicy",
+        (Scope::Namespaced, false) => "a NetworkPolicy",
+        (Scope::Namespaced, true) => "a StagedNetworkPolicy",
+    };
     let mut object = Fields::new(reader, node, what)?.at(head.span);
     object.ignore(&["apiVersion", "kind", "status"]);
     let meta = read_meta(reader, head, &mut object, scope, Strictness::Strict);
     let spec = object.require("spec");
     object.finish(reader);
-    let mut fields = Fields::new(reader, spec?, "spec")?;
-    let policy = read_spec(reader, &mut fields, meta, head.span, scope);
+    let spec = spec?;
+    let mut fields = Fields::new(reader, spec, "spec")?;
+    read_action(reader, head, &mut fields, spec);
+    let mut policy = read_spec(reader, &mut fields, meta, head.span, scope);
     fields.finish(reader);
+    if let Some(policy) = &mut policy {
+        stored::trim_policy_name(node, &mut policy.meta, &policy.tier.value);
+    }
     policy
 }
 
