@@ -1,13 +1,18 @@
-//! Any bytes: the instruction decoder never panics, and what it accepts encodes
-//! to the same bytes.
+//! Any bytes: the instruction decoder never panics, and what it accepts prints
+//! and encodes to the same bytes.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use polc_compiler::bpf;
+use polc_compiler::bpf::{self, MapRef};
 
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(instructions) = bpf::decode(bytes) {
-        let text: Vec<String> = instructions.iter().map(ToString::to_string).collect();
-        assert_eq!(text.len(), instructions.len());
+    let Ok(instructions) = bpf::decode(bytes) else { return };
+    for instruction in &instructions {
+        assert!(!instruction.to_string().is_empty());
     }
+    let map = |map: MapRef| match map {
+        MapRef::Fd(fd) => fd,
+        other => panic!("decoded a map that bytes cannot name: {other}"),
+    };
+    assert_eq!(bpf::encode(&instructions, map), bytes);
 });

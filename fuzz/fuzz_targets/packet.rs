@@ -3,10 +3,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use polc_runtime::packet::parse;
+use polc_runtime::packet::{addresses, parse};
 
 fuzz_target!(|bytes: &[u8]| {
-    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-    let _ = parse::parse(bytes, length);
-    let _ = parse::addresses(bytes);
+    let _ = parse::parse(bytes);
+    let _ = addresses(bytes);
 });

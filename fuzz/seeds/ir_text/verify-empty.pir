@@ -1,0 +1,3 @@
+# test verify
+policy "p" egress
+order # error: no chain
