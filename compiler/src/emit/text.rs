@@ -3,7 +3,7 @@
 use super::rule::Side;
 use crate::ir::{
     AddrSet, Chain, ChainData, ChainEnd, DecisionData, DecisionKind, Direction, Family, IcmpMatch, PolicyIr,
-    PortMatch, RuleData, SideMatch,
+    PortMatch, RuleData, SideMatch, protocol,
 };
 
 /// Alternatives and sets that a note lists before it only counts.
@@ -57,22 +57,10 @@ pub(super) fn family(family: Family) -> &'static str {
 
 /// `protocol tcp`.
 pub(super) fn protocol(number: u8) -> String {
-    match protocol_name(number) {
+    match protocol::name(number) {
         Some(name) => format!("protocol {name}"),
         None => format!("protocol {number}"),
     }
-}
-
-fn protocol_name(number: u8) -> Option<&'static str> {
-    Some(match number {
-        1 => "icmp",
-        6 => "tcp",
-        17 => "udp",
-        58 => "icmpv6",
-        132 => "sctp",
-        136 => "udplite",
-        _ => return None,
-    })
 }
 
 /// `icmp type 8 code 0`.
@@ -89,7 +77,7 @@ pub(super) fn ports(side: Side, not: &str, ports: &[PortMatch]) -> String {
         PortMatch::Range(first, last) if first == last => first.to_string(),
         PortMatch::Range(first, last) => format!("{first}-{last}"),
         PortMatch::Named { protocol, port, set } => {
-            let protocol = protocol_name(protocol).map_or(protocol.to_string(), str::to_string);
+            let protocol = protocol::name(protocol).map_or(protocol.to_string(), str::to_string);
             format!("named {protocol}/{port} in {set}")
         }
     };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
-use super::print::PROTOCOLS;
+use super::protocol;
 
 /// The text is not in the form.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -148,10 +148,10 @@ impl<'a> Cursor<'a> {
 
     pub fn protocol(&mut self) -> Result<u8> {
         let word = self.peek_word();
-        match PROTOCOLS.iter().find(|(_, name)| *name == word) {
-            Some((number, _)) => {
+        match protocol::by_name(word) {
+            Some(number) => {
                 self.advance(word.len());
-                Ok(*number)
+                Ok(number)
             }
             None if word.starts_with(|c: char| c.is_ascii_digit()) => self.number(),
             None => self.fail("expected a protocol name or number"),

@@ -15,6 +15,7 @@ mod evaluate;
 pub mod generate;
 mod parse;
 mod print;
+pub mod protocol;
 mod verify;
 
 pub use criterion::{Criterion, first_failed};

@@ -31,12 +31,8 @@ use cranelift_entity::EntitySet;
 
 use super::{
     AddrSet, AddrSetData, Chain, ChainEnd, DecisionData, Family, IcmpMatch, Match, Origin, PolicyIr,
-    PortMatch, Rule, RuleData, SetKind, SideMatch,
+    PortMatch, Rule, RuleData, SetKind, SideMatch, protocol,
 };
-
-/// Protocol numbers that the textual form names.
-pub(super) const PROTOCOLS: &[(u8, &str)] =
-    &[(1, "icmp"), (6, "tcp"), (17, "udp"), (58, "icmpv6"), (132, "sctp"), (136, "udplite")];
 
 impl Display for PolicyIr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -273,8 +269,8 @@ struct Protocol(u8);
 
 impl Display for Protocol {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match PROTOCOLS.iter().find(|(number, _)| *number == self.0) {
-            Some((_, name)) => f.write_str(name),
+        match protocol::name(self.0) {
+            Some(name) => f.write_str(name),
             None => self.0.fmt(f),
         }
     }

@@ -8,15 +8,11 @@ use std::fmt;
 
 use cranelift_entity::{EntityRef, EntitySet};
 
+use super::protocol::{ICMP, ICMPV6};
 use super::{
     Action, AddrSet, Chain, ChainEnd, Decision, Family, File, Match, Origin, PolicyIr, PortMatch, Rule,
     RuleData, SideMatch,
 };
-
-/// Protocol number of ICMP.
-const ICMP: u8 = 1;
-/// Protocol number of ICMPv6.
-const ICMPV6: u8 = 58;
 
 /// The entity that a violation is about; prints as in the textual form.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

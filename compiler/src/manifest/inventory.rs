@@ -14,6 +14,7 @@ use super::objects::{Meta, NamedPort, Pod};
 use super::reader::{Reader, clip};
 use super::yaml::Node;
 use crate::diag::codes;
+use crate::ir::protocol;
 
 /// Where Calico's CNI plugin writes a pod's addresses, as host CIDRs.
 const ANNOTATIONS: [&str; 2] = ["cni.projectcalico.org/podIPs", "cni.projectcalico.org/podIP"];
@@ -82,7 +83,7 @@ fn read_port(reader: &mut Reader, node: &Node<'_>) -> Option<NamedPort> {
     let port = fields.require("containerPort").map(|node| net::port_number(reader, node, "`containerPort`"));
     let protocol = match fields.take("protocol") {
         Some(node) => net::kubernetes_protocol(reader, node),
-        None => Some(net::KUBERNETES_PROTOCOLS[0].1),
+        None => Some(protocol::TCP),
     };
     fields.finish_leniently(reader);
     Some(NamedPort { name: name.to_owned(), protocol: protocol?, port: port?? })

@@ -241,7 +241,7 @@ fn classify_foreign(kind: &str) -> Treatment {
 }
 
 /// An object of a known kind.
-#[expect(clippy::large_enum_variant, reason = "each is moved into its list at once")]
+#[allow(clippy::large_enum_variant, reason = "each is moved into its list at once")]
 pub(super) enum Object {
     /// v1 Namespace.
     Namespace(Meta),

@@ -12,7 +12,7 @@ use super::objects::{
 use super::reader::Reader;
 use super::yaml::Node;
 use crate::diag::{Diagnostic, codes};
-use crate::ir::Direction;
+use crate::ir::{Direction, protocol};
 
 /// Policy types by name, as both APIs write them.
 pub(super) const DIRECTIONS: &[(&str, Direction)] =
@@ -173,7 +173,7 @@ fn read_port(reader: &mut Reader, node: &Node<'_>) -> Option<(KubernetesPort, bo
     let protocol_node = fields.take("protocol");
     let protocol = match protocol_node {
         Some(node) => net::kubernetes_protocol(reader, node),
-        None => Some(net::KUBERNETES_PROTOCOLS[0].1),
+        None => Some(protocol::TCP),
     };
     let port_node = fields.take("port");
     let port = port_node.map(|node| net::kubernetes_port(reader, node));

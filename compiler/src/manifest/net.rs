@@ -10,6 +10,7 @@ use super::reader::{Reader, clip, did_you_mean};
 use super::suggest::nearest;
 use super::yaml::{Node, Resolved};
 use crate::diag::{Diagnostic, codes};
+use crate::ir::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, UDPLITE};
 
 /// Whether an address without a prefix length stands for itself.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -230,11 +231,11 @@ pub(super) fn port_protocol(reader: &mut Reader, node: &Node<'_>) -> Option<u8> 
 }
 
 /// Kubernetes' protocols by name.
-pub(super) const KUBERNETES_PROTOCOLS: &[(&str, u8)] = &[("TCP", 6), ("UDP", 17), ("SCTP", 132)];
+pub(super) const KUBERNETES_PROTOCOLS: &[(&str, u8)] = &[("TCP", TCP), ("UDP", UDP), ("SCTP", SCTP)];
 
 /// Calico's protocols by name.
 const CALICO_PROTOCOLS: &[(&str, u8)] =
-    &[("TCP", 6), ("UDP", 17), ("ICMP", 1), ("ICMPv6", 58), ("SCTP", 132), ("UDPLite", 136)];
+    &[("TCP", TCP), ("UDP", UDP), ("ICMP", ICMP), ("ICMPv6", ICMPV6), ("SCTP", SCTP), ("UDPLite", UDPLITE)];
 
 /// A Kubernetes protocol name.
 pub(super) fn kubernetes_protocol(reader: &mut Reader, node: &Node<'_>) -> Option<u8> {

@@ -7,26 +7,8 @@
 //! exists for ICMP over IPv4 and ICMPv6 over IPv6 only, and never with ports.
 
 use super::{nets, ports};
-use crate::ir::{AddrSet, Family, IcmpMatch, Match, PolicyIr, SetKind, SideMatch};
-
-/// Protocol number of ICMP.
-pub(super) const ICMP: u8 = 1;
-/// Protocol number of ICMPv6.
-pub(super) const ICMPV6: u8 = 58;
-
-/// Whether packets of a protocol can have ports.
-pub(super) fn has_ports(protocol: u8) -> bool {
-    matches!(protocol, 6 | 17 | 132)
-}
-
-/// The family whose ICMP a protocol is.
-pub(super) fn icmp_family(protocol: u8) -> Option<Family> {
-    match protocol {
-        ICMP => Some(Family::V4),
-        ICMPV6 => Some(Family::V6),
-        _ => None,
-    }
-}
+use crate::ir::protocol::{has_ports, icmp_family};
+use crate::ir::{AddrSet, IcmpMatch, Match, PolicyIr, SetKind, SideMatch};
 
 /// Whether every packet that matches has ports.
 pub(super) fn needs_ports(m: &Match) -> bool {

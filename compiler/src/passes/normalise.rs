@@ -21,9 +21,9 @@ use std::collections::BTreeMap;
 
 use cranelift_entity::SecondaryMap;
 
-use super::facts::{self, ICMP, ICMPV6};
+use super::facts;
 use super::{nets, ports};
-use crate::ir::{AddrSet, AddrSetData, Family, Match, PolicyIr, PortMatch, SetKind, SideMatch};
+use crate::ir::{AddrSet, AddrSetData, Family, Match, PolicyIr, PortMatch, SetKind, SideMatch, protocol};
 
 /// What the pass changed.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -133,7 +133,7 @@ fn ports_of_side(m: &mut Match, which: Side) -> Step {
     let possible = |port: &PortMatch| match *port {
         PortMatch::Range(..) => true,
         PortMatch::Named { protocol, .. } => {
-            facts::has_ports(protocol) && is.is_none_or(|p| p == protocol) && is_not != Some(protocol)
+            protocol::has_ports(protocol) && is.is_none_or(|p| p == protocol) && is_not != Some(protocol)
         }
     };
     let side = which.of(m);
@@ -225,11 +225,8 @@ fn icmp(m: &mut Match) -> Step {
     if facts::excludes_icmp(m) {
         return Err(Never);
     }
-    m.family = m.family.or(m.protocol.and_then(facts::icmp_family));
-    m.protocol = m.protocol.or(m.family.map(|family| match family {
-        Family::V4 => ICMP,
-        Family::V6 => ICMPV6,
-    }));
+    m.family = m.family.or(m.protocol.and_then(protocol::icmp_family));
+    m.protocol = m.protocol.or(m.family.map(protocol::icmp_of));
     Ok(())
 }
 
@@ -239,8 +236,8 @@ fn protocol(m: &mut Match) -> Step {
         return Err(Never);
     }
     let never_is = m.protocol.is_some()
-        || (facts::needs_ports(m) && !facts::has_ports(not))
-        || (m.icmp.is_some() && facts::icmp_family(not).is_none());
+        || (facts::needs_ports(m) && !protocol::has_ports(not))
+        || (m.icmp.is_some() && protocol::icmp_family(not).is_none());
     if never_is {
         m.not_protocol = None;
     }

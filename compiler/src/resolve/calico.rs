@@ -2,9 +2,9 @@
 
 use super::peers::{self, Peers};
 use super::policy::{Context, Head, PolicyData, Stage};
-use super::rule::{ICMP, ICMPV6, RuleSpec, SideSpec};
+use super::rule::{RuleSpec, SideSpec};
 use crate::diag::Span;
-use crate::ir::{Direction, Family};
+use crate::ir::{Direction, Family, protocol};
 use crate::manifest::{CalicoPolicy, CalicoRule, EntityRule, PortSpec, Protocol, Spanned};
 use crate::selector::Selector;
 
@@ -75,11 +75,7 @@ pub(super) fn spec(namespace: Option<&str>, rule: &CalicoRule, index: u32) -> Ru
 
 /// The names of the ICMP protocols imply an IP version, the numbers do not.
 fn implied_family(protocol: &Protocol) -> Option<Family> {
-    match protocol.number {
-        ICMP if protocol.by_name => Some(Family::V4),
-        ICMPV6 if protocol.by_name => Some(Family::V6),
-        _ => None,
-    }
+    protocol::icmp_family(protocol.number).filter(|_| protocol.by_name)
 }
 
 fn side(namespace: Option<&str>, entity: &EntityRule) -> SideSpec {

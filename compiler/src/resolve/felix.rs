@@ -8,11 +8,9 @@
 use std::collections::HashMap;
 
 use super::policy::Context;
+use crate::ir::protocol::{TCP, UDP};
 use crate::ir::{AddrSet, Direction, Family, Match, Origin, PortMatch, SideMatch};
 use crate::manifest::{FailsafePort, FelixConfiguration, Meta, Objects, Spanned};
-
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 /// Protocols and ports that are open towards a host where nothing else is configured.
 const INBOUND: [(u8, u16); 9] = [

@@ -15,14 +15,9 @@ use ipnet::IpNet;
 use super::inventory::NamedPorts;
 use super::sets::SetTable;
 use crate::diag::Span;
-use crate::ir::{Action, AddrSet, Family, IcmpMatch, Match, PortMatch, SideMatch};
+use crate::ir::{Action, AddrSet, Family, IcmpMatch, Match, PortMatch, SideMatch, protocol};
 use crate::manifest::PortSpec;
 use crate::selector::Selector;
-
-/// Protocol number of ICMP.
-pub(super) const ICMP: u8 = 1;
-/// Protocol number of ICMPv6.
-pub(super) const ICMPV6: u8 = 58;
 
 /// A rule: what the user wrote, selectors already combined.
 #[derive(Clone)]
@@ -117,11 +112,7 @@ impl RuleSpec {
 
     /// An ICMP type can only be read where the protocol and the family agree.
     fn icmp_family(&self) -> Option<Family> {
-        match (self.icmp, self.protocol) {
-            (Some(_), Some(ICMP)) => Some(Family::V4),
-            (Some(_), Some(ICMPV6)) => Some(Family::V6),
-            _ => None,
-        }
+        self.icmp.and(self.protocol).and_then(protocol::icmp_family)
     }
 }
 

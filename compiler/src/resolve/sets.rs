@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::Endpoint;
 use super::index::LabelIndex;
 use super::inventory::{Inventory, Item};
-use crate::ir::{AddrSet, AddrSetData, SetKind};
+use crate::ir::{AddrSet, AddrSetData, SetKind, protocol};
 use crate::selector::Selector;
 
 /// What is in a set.
@@ -82,7 +82,7 @@ impl SetTable {
                 Recipe::Named { selector, name, protocol, port } => {
                     let declared = named.get(&(name.as_str(), *protocol, *port)).into_iter().flatten();
                     let selected = declared.copied().filter(|i| inventory.labels(*i).satisfy(selector));
-                    let protocol = protocol_name(*protocol);
+                    let protocol = protocol::name(*protocol).map_or(protocol.to_string(), str::to_owned);
                     members(format!("{selector} [{name} {protocol}/{port}]"), inventory, selected)
                 }
             });
@@ -110,13 +110,4 @@ fn endpoints_by_port(inventory: &Inventory) -> HashMap<(&str, u8, u16), Vec<Item
         }
     }
     by_port
-}
-
-fn protocol_name(protocol: u8) -> String {
-    match protocol {
-        6 => "tcp".into(),
-        17 => "udp".into(),
-        132 => "sctp".into(),
-        number => number.to_string(),
-    }
 }

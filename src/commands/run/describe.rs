@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use polc_compiler::image::PolicyImage;
-use polc_compiler::ir::{DecisionData, DecisionKind, Direction};
+use polc_compiler::ir::{DecisionData, DecisionKind, Direction, protocol};
 use polc_runtime::packet::parse::{Fragment, Headers, Parsed, parse};
 use polc_runtime::packet::{Addresses, addresses};
 use polc_runtime::replay::{DecidedBy, Record};
@@ -91,11 +91,11 @@ fn ip(headers: &Headers) -> String {
         }
         None => format!("{} > {}", flow.src, flow.dst),
     };
-    let _ = match protocol_name(flow.protocol) {
+    let _ = match protocol::name(flow.protocol) {
         Some(name) => write!(text, " {name}"),
         None => write!(text, " protocol {}", flow.protocol),
     };
-    if flow.protocol == 6 && flow.ports.is_some() {
+    if flow.protocol == protocol::TCP && flow.ports.is_some() {
         let _ = write!(text, " [{}]", tcp_flags(headers.tcp_flags));
     }
     if let Some((kind, code)) = flow.icmp {
@@ -107,18 +107,6 @@ fn ip(headers: &Headers) -> String {
         Fragment::Later { .. } => text.push_str(" later fragment"),
     }
     text
-}
-
-fn protocol_name(number: u8) -> Option<&'static str> {
-    Some(match number {
-        1 => "icmp",
-        6 => "tcp",
-        17 => "udp",
-        58 => "icmpv6",
-        132 => "sctp",
-        136 => "udplite",
-        _ => return None,
-    })
 }
 
 /// TCP flags as tcpdump writes them.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::rng::Rng;
+use crate::ir::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP, has_ports, icmp_of};
 use crate::ir::{AddrSet, Chain, Family, Flow, Match, PolicyIr, PortMatch, Rule, SideMatch};
 
 /// Draws `n` packets: each aims at one rule, with addresses at its prefixes'
@@ -31,17 +32,9 @@ fn flow(rng: &mut Rng, ir: &PolicyIr, rules: &[Rule]) -> Flow {
     let src = address(rng, ir, &m.src, family);
     let dst = address(rng, ir, &m.dst, family);
     let readable = rng.chance(92);
-    let ports =
-        (readable && [6, 17, 132].contains(&protocol)).then(|| (port(rng, &m.src), port(rng, &m.dst)));
+    let ports = (readable && has_ports(protocol)).then(|| (port(rng, &m.src), port(rng, &m.dst)));
     let icmp = (readable && protocol == icmp_of(family)).then(|| icmp(rng, m));
     Flow { src, dst, protocol, ports, icmp }
-}
-
-fn icmp_of(family: Family) -> u8 {
-    match family {
-        Family::V4 => 1,
-        Family::V6 => 58,
-    }
 }
 
 fn family(rng: &mut Rng, ir: &PolicyIr, m: &Match) -> Family {
@@ -68,7 +61,7 @@ fn protocol(rng: &mut Rng, m: &Match, family: Family) -> u8 {
         _ if wants_icmp && rng.chance(85) => icmp_of(family),
         _ if named.is_some() && rng.chance(50) => named.unwrap_or(6),
         _ if m.not_protocol.is_some() && rng.chance(15) => m.not_protocol.unwrap_or(6),
-        _ => rng.of([6, 6, 6, 17, 17, 132, 1, 58, 0, 255, 47, icmp_of(family)]),
+        _ => rng.of([TCP, TCP, TCP, UDP, UDP, SCTP, ICMP, ICMPV6, 0, 255, 47, icmp_of(family)]),
     }
 }
 

@@ -15,6 +15,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 pub use flows::flows;
 pub use rng::Rng;
 
+use super::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP};
 use super::{
     Action, AddrSet, AddrSetData, Chain, ChainData, ChainEnd, Decision, DecisionData, DecisionKind,
     Direction, Family, File, IcmpMatch, Match, Origin, PolicyIr, PortMatch, Rule, RuleData, RuleOrigins,
@@ -189,7 +190,7 @@ fn draw_match(rng: &mut Rng, ir: &PolicyIr, shape: &Shape) -> Match {
 
 /// Changes one criterion; the result stays valid.
 fn vary(rng: &mut Rng, ir: &PolicyIr, shape: &Shape, mut m: Match) -> Match {
-    const PROTOCOLS: [u8; 8] = [6, 6, 17, 132, 1, 58, 0, 255];
+    const PROTOCOLS: [u8; 8] = [TCP, TCP, UDP, SCTP, ICMP, ICMPV6, 0, 255];
     let some = rng.chance(85);
     match rng.below(11) {
         0 => m.family = some.then(|| rng.of([Family::V4, Family::V6])),
@@ -201,8 +202,8 @@ fn vary(rng: &mut Rng, ir: &PolicyIr, shape: &Shape, mut m: Match) -> Match {
         _ => m.dst = side(rng, ir, shape, m.dst),
     }
     let contradicts = match m.protocol {
-        Some(1) => m.family == Some(Family::V6),
-        Some(58) => m.family == Some(Family::V4),
+        Some(ICMP) => m.family == Some(Family::V6),
+        Some(ICMPV6) => m.family == Some(Family::V4),
         Some(_) => true,
         None => false,
     };
@@ -234,7 +235,7 @@ fn ports(rng: &mut Rng, shape: &Shape, set: Option<AddrSet>) -> Vec<PortMatch> {
     const EDGES: [u16; 10] = [0, 1, 79, 80, 81, 443, 1023, 1024, 65534, 65535];
     let one = |rng: &mut Rng| match set {
         Some(set) if rng.chance(25) => {
-            PortMatch::Named { protocol: rng.of([6, 17]), port: rng.of(EDGES), set }
+            PortMatch::Named { protocol: rng.of([TCP, UDP]), port: rng.of(EDGES), set }
         }
         _ => {
             let (a, b) = (rng.of(EDGES), rng.of(EDGES));
@@ -249,6 +250,7 @@ fn ports(rng: &mut Rng, shape: &Shape, set: Option<AddrSet>) -> Vec<PortMatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ir::protocol;
     use crate::ir::{Verdict, evaluate, matches, verify};
 
     #[test]
@@ -289,8 +291,8 @@ mod tests {
         for seed in 0..100 {
             for flow in flows(&policy(seed, &Shape::default()), seed, 50) {
                 assert_eq!(flow.src.is_ipv4(), flow.dst.is_ipv4());
-                assert!(flow.ports.is_none() || [6, 17, 132].contains(&flow.protocol), "{flow:?}");
-                let icmp = if flow.src.is_ipv4() { 1 } else { 58 };
+                assert!(flow.ports.is_none() || protocol::has_ports(flow.protocol), "{flow:?}");
+                let icmp = if flow.src.is_ipv4() { ICMP } else { ICMPV6 };
                 assert!(flow.icmp.is_none() || flow.protocol == icmp, "{flow:?}");
             }
         }

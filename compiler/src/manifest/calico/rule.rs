@@ -4,6 +4,7 @@ use ipnet::IpNet;
 
 use super::entity::read_entity;
 use crate::diag::{Diagnostic, Span, codes};
+use crate::ir::protocol::{has_ports, icmp_family};
 use crate::ir::{Action, Family, IcmpMatch};
 use crate::manifest::fields::Fields;
 use crate::manifest::net;
@@ -13,12 +14,6 @@ use crate::manifest::yaml::Node;
 
 const ACTIONS: &[(&str, Action)] =
     &[("Allow", Action::Allow), ("Deny", Action::Deny), ("Pass", Action::Pass), ("Log", Action::Log)];
-
-/// Protocol numbers with ports.
-const WITH_PORTS: [u8; 3] = [6, 17, 132];
-
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// Reads a rule.
 pub(super) fn read_rule(reader: &mut Reader, node: &Node<'_>) -> Option<CalicoRule> {
@@ -125,7 +120,7 @@ fn check_ports(reader: &mut Reader, rule: &CalicoRule) {
 /// The first port of a list that does not fit the protocol.
 fn offending_port(ports: &[Spanned<PortSpec>], protocol: Option<&Spanned<Protocol>>) -> Option<Span> {
     let bad = match protocol {
-        Some(protocol) if WITH_PORTS.contains(&protocol.value.number) => None,
+        Some(protocol) if has_ports(protocol.value.number) => None,
         Some(_) => ports.first(),
         None => ports.iter().find(|port| matches!(port.value, PortSpec::Range(..))),
     };
@@ -133,7 +128,7 @@ fn offending_port(ports: &[Spanned<PortSpec>], protocol: Option<&Spanned<Protoco
 }
 
 fn check_icmp(reader: &mut Reader, rule: &CalicoRule, at: Span) {
-    let fits = rule.protocol.as_ref().is_some_and(|p| matches!(p.value.number, ICMP | ICMPV6));
+    let fits = rule.protocol.as_ref().is_some_and(|p| icmp_family(p.value.number).is_some());
     if !fits {
         let error =
             Diagnostic::error(codes::ICMP_NEEDS_PROTOCOL, at, "`icmp` needs an ICMP protocol in the rule");
@@ -149,8 +144,7 @@ fn check_families(reader: &mut Reader, rule: &CalicoRule) {
     if let Some(version) = rule.ip_version {
         let name = family_name(version);
         for protocol in [&rule.protocol, &rule.not_protocol].into_iter().flatten() {
-            let wrong = if version == Family::V4 { ICMPV6 } else { ICMP };
-            if protocol.value.number == wrong {
+            if icmp_family(protocol.value.number).is_some_and(|family| family != version) {
                 let message = format!("this protocol does not exist over {name}, the rule's `ipVersion`");
                 reader.report(Diagnostic::error(codes::WRONG_FAMILY, protocol.span, message));
             }

@@ -2,6 +2,7 @@
 
 use super::{ClusterPort, at_most_one};
 use crate::diag::codes;
+use crate::ir::protocol::{SCTP, TCP, UDP};
 use crate::manifest::fields::Fields;
 use crate::manifest::net;
 use crate::manifest::objects::PortSpec;
@@ -9,7 +10,7 @@ use crate::manifest::reader::{Reader, clip};
 use crate::manifest::yaml::{Entry, Node};
 
 /// The protocols of v1alpha2 that have ports, as its fields name them.
-const PROTOCOLS: [(&str, u8); 3] = [("tcp", 6), ("udp", 17), ("sctp", 132)];
+const PROTOCOLS: [(&str, u8); 3] = [("tcp", TCP), ("udp", UDP), ("sctp", SCTP)];
 
 /// Reads an entry of `protocols`: `tcp`, `udp`, `sctp` or `destinationNamedPort`.
 pub(super) fn read_protocol(reader: &mut Reader, node: &Node<'_>) -> Option<ClusterPort> {
@@ -83,7 +84,7 @@ pub(super) fn read_entry(reader: &mut Reader, node: &Node<'_>) -> Option<Cluster
     let mut fields = Fields::new(reader, &entry.value, what)?;
     let protocol = match fields.take("protocol") {
         Some(node) => net::kubernetes_protocol(reader, node),
-        None => Some(net::KUBERNETES_PROTOCOLS[0].1),
+        None => Some(TCP),
     };
     let range = if what == "portNumber" {
         let port = fields.require("port").and_then(|node| net::port_number(reader, node, "`port`"));
