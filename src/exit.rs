@@ -12,6 +12,8 @@ use crate::output;
 pub enum Exit {
     /// Done.
     Ok = 0,
+    /// Done, and something was found.
+    Finding = 1,
     /// Wrong usage, or input that cannot be read.
     Usage = 2,
     /// Invalid policy.

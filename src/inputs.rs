@@ -59,7 +59,7 @@ impl Inputs {
     }
 
     /// Reads the text of all inputs; reports every one that cannot be read.
-    fn read(&self) -> Result<Sources, Failure> {
+    pub fn read(&self) -> Result<Sources, Failure> {
         let mut sources = Sources::default();
         let mut problems = Vec::new();
         let mut stdin_read = false;

@@ -16,6 +16,7 @@ pub mod diag;
 pub mod emit;
 pub mod image;
 pub mod ir;
+pub mod lint;
 pub mod manifest;
 pub mod passes;
 pub mod resolve;

@@ -1,7 +1,9 @@
 //! Rendered diagnostics of bad inputs: every file of `golden/diagnostics` with
-//! its snapshot beside it. `INSTA_UPDATE=always` blesses changes.
+//! its snapshot beside it; lints run on those called `lint…` only.
+//! `INSTA_UPDATE=always` blesses changes.
 
 use polc_compiler::diag::{self, Sources, codes};
+use polc_compiler::lint;
 use polc_compiler::manifest;
 use polc_compiler::resolve::Cluster;
 
@@ -14,9 +16,12 @@ fn rendered(path: &std::path::Path) -> String {
     let text = std::fs::read_to_string(path).expect("a golden input is readable");
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let mut sources = Sources::default();
+    let lints = name.starts_with("lint");
     sources.add(name, text);
     let (objects, mut diagnostics) = manifest::read(&sources);
-    if !diag::has_errors(&diagnostics) {
+    if lints {
+        diagnostics = lint::check(&sources);
+    } else if !diag::has_errors(&diagnostics) {
         diagnostics.extend(Cluster::new(&sources, objects).1);
     }
     diag::render(&sources, &diagnostics, false)
@@ -54,11 +59,12 @@ fn every_code_has_a_golden_input() {
 fn documentation() -> String {
     let mut text = String::from(
         "# Diagnostic codes\n\nEvery finding about the input has a stable code. The first two digits are the area:\n\
-         01 files and documents, 02 fields, 03 values, 04 combinations, 05 selectors, 06 the cluster as a whole.\n\
-         `golden/diagnostics/` has an input and the rendered findings for each.\n\n| code | what it is about |\n|---|---|\n",
+         01 files and documents, 02 fields, 03 values, 04 combinations, 05 selectors, 06 the cluster as a whole,\n\
+         07 lints: what is legal and probably not meant (`polc check` only).\n\
+         Each has a page with the mistake and its cure. `golden/diagnostics/` has an input and the rendered findings for each.\n\n| code | what it is about |\n|---|---|\n",
     );
     for (code, title) in codes::ALL {
-        text.push_str(&format!("| {code} | {title} |\n"));
+        text.push_str(&format!("| [{code}](diagnostics/{code}.md) | {title} |\n"));
     }
     text
 }

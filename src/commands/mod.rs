@@ -1,5 +1,6 @@
 //! One module per subcommand.
 
+mod check;
 mod compile;
 mod manual;
 mod run;
@@ -23,6 +24,8 @@ Exit codes: 0 done, 1 finding or difference, 2 usage or unreadable input, \
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Say what is wrong with policy, and what is legal and probably not meant
+    Check(check::Args),
     /// Compile policy and print or write the programs
     Compile(compile::Args),
     /// Replay a capture through compiled policy and say what decides each packet
@@ -39,6 +42,7 @@ enum Command {
 /// Runs the subcommand.
 pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
+        Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Completions { shell } => manual::completions(shell),

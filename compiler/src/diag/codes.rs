@@ -3,7 +3,7 @@
 //! Codes are stable: a code keeps its meaning, and a code that is no longer
 //! used is not given out again. The first two digits are the area: 01 files and
 //! documents, 02 fields, 03 values, 04 combinations, 05 selectors, 06 the
-//! cluster as a whole.
+//! cluster as a whole, 07 lints: what is legal and probably not meant.
 
 use super::Code;
 
@@ -82,6 +82,14 @@ codes! {
     TRACKED_ANYWAY = "P0624", "untracked connections are tracked all the same";
     FAILSAFE_WITHOUT_HOST = "P0625", "failsafe ports without a host endpoint";
     POD_REPLACED = "P0626", "a WorkloadEndpoint stands for a pod of the input";
+
+    UNMATCHED_SELECTOR = "P0701", "a selector that matches nothing in the input";
+    NEVER_MATCHES = "P0702", "a rule that no packet can match";
+    COVERED_RULE = "P0703", "an earlier rule matches all that a rule matches";
+    IMPLIED_PROTOCOL = "P0704", "ports without a protocol";
+    EMPTY_LIST = "P0705", "a policy without rules denies everything";
+    OPEN_LIST = "P0706", "an empty list that denies nothing";
+    LEADING_ZERO = "P0707", "a quoted number with leading zeros";
 }
 
 /// The title of a code, if there is such a code.

@@ -83,6 +83,17 @@ impl Sources {
         self.position_of(span.file, span.end.max(span.start))
     }
 
+    /// The byte offset of a place; `None` if the file has no such line, the end
+    /// of the line if it has no such column.
+    pub fn offset(&self, file: FileId, at: Position) -> Option<u32> {
+        let file = &self.files[file];
+        let start = *file.line_starts.get((at.line as usize).checked_sub(1)?)?;
+        let line = file.text.get(start as usize..)?.split('\n').next()?;
+        let column = (at.column as usize).checked_sub(1)?;
+        let within = line.char_indices().nth(column).map_or(line.len(), |(offset, _)| offset);
+        Some(start + within as u32)
+    }
+
     fn position_of(&self, file: FileId, offset: u32) -> Position {
         let file = &self.files[file];
         let line = file.line_starts.partition_point(|s| *s <= offset).max(1);

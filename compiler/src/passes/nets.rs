@@ -36,10 +36,14 @@ pub(super) fn covers_family(nets: &[IpNet], of: Family) -> bool {
 /// Whether each member of `inner` is a member of `outer`; may be false where it
 /// is true, if `outer` is not aggregated. O(n log m).
 pub(super) fn is_subset(inner: &[IpNet], outer: &[IpNet]) -> bool {
-    inner.iter().all(|net| {
-        let at = outer.partition_point(|o| o <= net);
-        at > 0 && outer[at - 1].contains(net)
-    })
+    inner.iter().all(|net| contains(outer, net))
+}
+
+/// Whether each address of `net` is a member; may be false where it is true, if
+/// the list is not aggregated. O(log n).
+pub(super) fn contains(nets: &[IpNet], net: &IpNet) -> bool {
+    let at = nets.partition_point(|n| n <= net);
+    at > 0 && nets[at - 1].contains(net)
 }
 
 /// Whether no address is in both. O(n + m).

@@ -20,6 +20,7 @@
 use std::collections::BTreeMap;
 
 use cranelift_entity::SecondaryMap;
+use ipnet::IpNet;
 
 use super::facts;
 use super::{nets, ports};
@@ -203,11 +204,17 @@ fn sets_of_side(ir: &PolicyIr, m: &mut Match, which: Side) -> Step {
 /// Whether the known sets leave any address of the family on a side.
 fn possible(ir: &PolicyIr, m: &mut Match, which: Side, family: Family) -> bool {
     let side = which.of(m);
-    let has = |set: &AddrSet| {
-        facts::known(ir, *set).is_none_or(|nets| nets.iter().any(|n| nets::family(n) == family))
-    };
+    let of_family = |net: &&IpNet| nets::family(net) == family;
+    let has = |set: &AddrSet| facts::known(ir, *set).is_none_or(|nets| nets.iter().any(|n| of_family(&n)));
     let all = |set: &AddrSet| facts::known(ir, *set).is_some_and(|nets| nets::covers_family(nets, family));
-    side.in_sets.iter().all(has) && !side.not_in.iter().any(all)
+    // Of one that is left, all may be excluded.
+    let excluded = |set: &AddrSet| {
+        let known = |set: &AddrSet| facts::known(ir, *set);
+        let excludes =
+            |nets: &[IpNet], not: &[IpNet]| nets.iter().filter(of_family).all(|net| nets::contains(not, net));
+        known(set).is_some_and(|nets| side.not_in.iter().filter_map(known).any(|not| excludes(nets, not)))
+    };
+    side.in_sets.iter().all(|set| has(set) && !excluded(set)) && !side.not_in.iter().any(all)
 }
 
 fn icmp(m: &mut Match) -> Step {

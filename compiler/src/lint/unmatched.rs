@@ -1,0 +1,83 @@
+//! Selectors that match nothing in the input. Without pods in the input nothing
+//! is said: policies are often compiled apart from the cluster they are for.
+
+use std::collections::BTreeSet;
+
+use cranelift_entity::SecondaryMap;
+
+use super::Context;
+use crate::diag::{Diagnostic, Span, codes};
+use crate::ir::{AddrSet, Origin, PolicyIr, SetKind, SideMatch};
+use crate::resolve::Policy;
+
+/// Longest selector that a message repeats, in characters.
+const MAX_QUOTED: usize = 160;
+
+/// Policies that select no endpoint.
+pub(super) fn policies(context: &Context<'_>) -> Vec<Diagnostic> {
+    let cluster = context.cluster;
+    let mut selects: SecondaryMap<Policy, bool> = SecondaryMap::with_capacity(cluster.policies().len());
+    for endpoint in cluster.endpoints().keys() {
+        for policy in cluster.selecting(endpoint) {
+            selects[*policy] = true;
+        }
+    }
+    if cluster.endpoints().is_empty() {
+        return Vec::new();
+    }
+    let idle = cluster.policies().iter().filter(|(policy, _)| !selects[*policy]);
+    idle.filter_map(|(_, data)| {
+        let kind = context.places.of_policy(data.at)?;
+        let at = context.places.written(kind).and_then(|written| written.selector).unwrap_or(kind);
+        let message = format!("the policy `{}` selects no pod of the input", data.display_name());
+        Some(
+            Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message)
+                .help(help(&data.selector.to_string())),
+        )
+    })
+    .collect()
+}
+
+/// Rule sides whose selector matches no address.
+pub(super) fn rules(context: &Context<'_>, ir: &PolicyIr) -> Vec<Diagnostic> {
+    if context.cluster.endpoints().is_empty() {
+        return Vec::new();
+    }
+    let mut seen: BTreeSet<(Origin, AddrSet)> = BTreeSet::new();
+    let mut found = Vec::new();
+    for rule in ir.rules.values() {
+        for (side, at) in [(&rule.matches.src, rule.origins.src), (&rule.matches.dst, rule.origins.dst)] {
+            let (Some(origin), Some(span)) = (at, context.places.of(ir, at)) else { continue };
+            for (set, negated) in empty_sets(ir, side) {
+                if seen.insert((origin, set)) {
+                    found.push(report(span, &ir.sets[set].name, negated));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The selected sets of a side without a member; whether each is negated.
+fn empty_sets(ir: &PolicyIr, side: &SideMatch) -> Vec<(AddrSet, bool)> {
+    let wanted = side.in_sets.iter().map(|set| (*set, false));
+    let all = wanted.chain(side.not_in.iter().map(|set| (*set, true)));
+    let is_empty = |set: AddrSet| ir.sets[set].kind == SetKind::Members && ir.sets[set].nets.is_empty();
+    all.filter(|(set, _)| is_empty(*set)).collect()
+}
+
+fn report(at: Span, selector: &str, negated: bool) -> Diagnostic {
+    let message = match negated {
+        true => "nothing in the input matches the negated selector: it excludes nothing",
+        false => "no pod or network set of the input with an address matches this",
+    };
+    Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message).help(help(selector))
+}
+
+fn help(selector: &str) -> String {
+    let shown = match selector.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}…", &selector[..end]),
+        None => selector.to_owned(),
+    };
+    format!("check the labels: what is looked for is `{shown}`")
+}
