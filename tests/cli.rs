@@ -2,6 +2,8 @@
 
 #[path = "cli/captures.rs"]
 mod captures;
+#[path = "cli/check.rs"]
+mod check;
 #[path = "cli/compile.rs"]
 mod compile;
 #[path = "cli/run.rs"]

@@ -7,6 +7,12 @@ pub fn run_schema() -> Value {
     serde_json::from_str(include_str!("../../docs/schema/run.schema.json")).expect("the schema is JSON")
 }
 
+/// The schema of `polc check -o json`.
+pub fn diagnostics_schema() -> Value {
+    serde_json::from_str(include_str!("../../docs/schema/diagnostics.schema.json"))
+        .expect("the schema is JSON")
+}
+
 /// Why `value` does not satisfy `schema`, a part of `root`.
 pub fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {
@@ -29,15 +35,19 @@ pub fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> 
     {
         return Err(format!("{n} is less than {least}"));
     }
-    match value.as_object() {
-        Some(object) => check_object(root, schema, object),
-        None => Ok(()),
+    match value {
+        Value::Object(object) => check_object(root, schema, object),
+        Value::Array(items) if !schema["items"].is_null() => {
+            items.iter().try_for_each(|item| check(root, &schema["items"], item))
+        }
+        _ => Ok(()),
     }
 }
 
 fn check_type(wanted: &Value, value: &Value) -> Result<(), String> {
     let is = |name: &str| match name {
         "object" => value.is_object(),
+        "array" => value.is_array(),
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),

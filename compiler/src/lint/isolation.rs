@@ -74,7 +74,8 @@ impl Lists<'_> {
 
     fn denies(&self, direction: Direction, list: Option<Span>) -> Diagnostic {
         let name = direction.as_str();
-        let message = format!("without {name} rules the policy allows no {name} to what it selects");
+        let message =
+            format!("no {name} rules: what the policy selects has no {name} unless another policy allows it");
         Diagnostic::note(codes::EMPTY_LIST, list.unwrap_or(self.meta.span), message)
     }
 

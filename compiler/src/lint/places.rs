@@ -9,7 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use crate::diag::{FileId, Position, Sources, Span};
 use crate::ir::{Direction, Origin, PolicyIr};
 use crate::manifest::{
-    CalicoPolicy, CalicoRule, ClusterPeer, ClusterPolicy, ClusterRule, EntityRule, KubernetesPolicy, KubernetesRule, Objects, Spanned,
+    CalicoPolicy, CalicoRule, ClusterPeer, ClusterPolicy, ClusterRule, EntityRule, KubernetesPolicy,
+    KubernetesRule, Objects, Spanned,
 };
 use crate::selector::Selector;
 
