@@ -1,5 +1,5 @@
-//! Selectors that match nothing in the input. Without pods in the input nothing
-//! is said: policies are often compiled apart from the cluster they are for.
+//! Selectors that match nothing in the input. Without endpoints in the input
+//! nothing is said: policies are often compiled apart from the cluster they are for.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use cranelift_entity::SecondaryMap;
 use super::Context;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{AddrSet, Origin, PolicyIr, SetKind, SideMatch};
-use crate::resolve::Policy;
+use crate::resolve::{EndpointKind, Policy, PolicyData, Stage};
 
 /// Longest selector that a message repeats, in characters.
 const MAX_QUOTED: usize = 160;
@@ -25,11 +25,14 @@ pub(super) fn policies(context: &Context<'_>) -> Vec<Diagnostic> {
     if cluster.endpoints().is_empty() {
         return Vec::new();
     }
-    let idle = cluster.policies().iter().filter(|(policy, _)| !selects[*policy]);
+    // That a policy needs a host endpoint and there is none is said elsewhere.
+    let hosts = cluster.endpoints().values().any(|endpoint| endpoint.kind == EndpointKind::Host);
+    let explained = |data: &PolicyData| data.stage != Stage::Normal && !hosts;
+    let idle = cluster.policies().iter().filter(|(policy, data)| !selects[*policy] && !explained(data));
     idle.filter_map(|(_, data)| {
         let kind = context.places.of_policy(data.at)?;
         let at = context.places.written(kind).and_then(|written| written.selector).unwrap_or(kind);
-        let message = format!("the policy `{}` selects no pod of the input", data.display_name());
+        let message = format!("the policy `{}` selects no endpoint of the input", data.display_name());
         Some(
             Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message)
                 .help(help(&data.selector.to_string())),
@@ -69,7 +72,7 @@ fn empty_sets(ir: &PolicyIr, side: &SideMatch) -> Vec<(AddrSet, bool)> {
 fn report(at: Span, selector: &str, negated: bool) -> Diagnostic {
     let message = match negated {
         true => "nothing in the input matches the negated selector: it excludes nothing",
-        false => "no pod or network set of the input with an address matches this",
+        false => "no endpoint or network set of the input with an address matches this",
     };
     Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message).help(help(selector))
 }
