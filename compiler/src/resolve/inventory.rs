@@ -57,6 +57,8 @@ pub struct EndpointData {
     pub profiles: Vec<String>,
     /// Node of a host endpoint.
     pub node: Option<String>,
+    /// Name of the pod that a workload endpoint is the network of.
+    pub pod: Option<String>,
     parents: Vec<Parent>,
 }
 
@@ -210,6 +212,7 @@ fn endpoint(pod: &Pod, families: &mut Parents) -> EndpointData {
         parents: families.all(&profiles),
         profiles,
         node: None,
+        pod: None,
     }
 }
 
@@ -232,6 +235,7 @@ fn workload_endpoint(workload: &WorkloadEndpoint, families: &mut Parents) -> End
         parents: families.all(&profiles),
         profiles,
         node: None,
+        pod: workload.pod.clone(),
     }
 }
 
@@ -248,6 +252,7 @@ fn host_endpoint(host: &HostEndpoint, families: &mut Parents) -> EndpointData {
         parents: families.all(&profiles),
         profiles,
         node: Some(host.node.clone()),
+        pod: None,
     }
 }
 

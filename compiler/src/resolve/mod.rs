@@ -239,5 +239,13 @@ fn owners(inventory: &Inventory) -> HashMap<IpAddr, Vec<Endpoint>> {
 }
 
 fn names(inventory: &Inventory) -> HashMap<String, Endpoint> {
-    inventory.endpoints.iter().map(|(e, data)| (data.display_name(), e)).collect()
+    let own = inventory.endpoints.iter().map(|(e, data)| (data.display_name(), e));
+    let mut names: HashMap<String, Endpoint> = own.collect();
+    // A pod that its workload endpoint stands for is still found by its name.
+    for (endpoint, data) in &inventory.endpoints {
+        if let (Some(namespace), Some(pod)) = (&data.namespace, &data.pod) {
+            names.entry(format!("{namespace}/{pod}")).or_insert(endpoint);
+        }
+    }
+    names
 }

@@ -4,10 +4,12 @@
 mod calico_rules;
 mod cluster_policy;
 mod families;
+mod hosts;
 mod inventory;
 mod ir_shape;
 mod kubernetes;
 mod ports;
+mod profiles;
 mod scale;
 mod selectors;
 mod tiers;

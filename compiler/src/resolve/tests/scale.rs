@@ -54,7 +54,7 @@ fn a_node_of_200_pods_resolves_within_a_second() {
 fn the_index_finds_what_a_scan_finds() {
     let world =
         big(600, 0).set("g", "app=a1 tier=t1", "192.0.2.0/24").set("ns1/s", "app=a2", "198.51.100.0/24");
-    let inventory = Inventory::new(&world.objects, &profiles::Names::new(&world.objects));
+    let inventory = Inventory::new(&world.objects, &Names::new(&world.objects));
     let index = LabelIndex::new(&inventory);
     let selectors = [
         "all()",
