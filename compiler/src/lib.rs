@@ -14,6 +14,7 @@ pub mod bpf;
 pub mod compile;
 pub mod diag;
 pub mod emit;
+pub mod explain;
 pub mod image;
 pub mod ir;
 pub mod lint;

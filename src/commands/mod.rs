@@ -2,6 +2,7 @@
 
 mod check;
 mod compile;
+mod explain;
 mod manual;
 mod run;
 
@@ -30,6 +31,8 @@ enum Command {
     Compile(compile::Args),
     /// Replay a capture through compiled policy and say what decides each packet
     Run(run::Args),
+    /// Say why one packet is allowed or denied, rule by rule
+    Explain(Box<explain::Args>),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -45,6 +48,7 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(args) => check::run(&args),
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

@@ -1,10 +1,10 @@
 //! `polc run`: replays a capture through compiled policy.
 
-mod describe;
-mod engine;
-mod json;
+pub(super) mod describe;
+pub(super) mod engine;
+pub(super) mod json;
 mod output;
-mod plan;
+pub(super) mod plan;
 mod progress;
 mod summary;
 mod table;

@@ -51,6 +51,7 @@ fn check_type(wanted: &Value, value: &Value) -> Result<(), String> {
         "string" => value.is_string(),
         "integer" => value.is_u64() || value.is_i64(),
         "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
         "null" => value.is_null(),
         other => panic!("the schema uses type {other}"),
     };

@@ -105,8 +105,7 @@ impl Builder<'_> {
         }
         rules.extend(policies.iter().flat_map(|policy| self.policy(policy)));
         match stage {
-            Stage::Untracked => self.chain(format!("{} (untracked)", first.tier), rules, ChainEnd::Pass),
-            Stage::PreDnat => self.chain(format!("{} (pre-DNAT)", first.tier), rules, ChainEnd::Pass),
+            Stage::Untracked | Stage::PreDnat => self.chain(first.chain_name(), rules, ChainEnd::Pass),
             Stage::Normal => self.normal_tier(first, rules),
         }
     }
@@ -125,7 +124,7 @@ impl Builder<'_> {
             Some(tier) if tier.default_action == Action::Pass => ChainEnd::Pass,
             tier => ChainEnd::Deny(self.tier_default(&first.tier, tier)),
         };
-        self.chain(first.tier.clone(), rules, end);
+        self.chain(first.chain_name(), rules, end);
     }
 
     fn chain(&mut self, name: String, rules: Vec<Rule>, end: ChainEnd) {

@@ -123,6 +123,11 @@ impl Cluster {
         &self.policies
     }
 
+    /// Name of an input file, as the places of policies count them.
+    pub fn file_name(&self, file: File) -> Option<&str> {
+        self.files.get(file).map(String::as_str)
+    }
+
     /// All tiers in evaluation order, built-in ones included.
     pub fn tiers(&self) -> impl Iterator<Item = &TierData> {
         self.tiers.iter()

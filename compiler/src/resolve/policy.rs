@@ -43,6 +43,8 @@ pub struct PolicyData {
     pub at: Origin,
     /// By direction; `None` where the policy does not govern it.
     rules: [Option<Vec<PolicyRule>>; 2],
+    /// By direction: rules in the user's list, also those that no packet can match.
+    written: [u32; 2],
 }
 
 /// A rule as IR, with sets and files counted over the whole cluster.
@@ -66,6 +68,21 @@ impl PolicyData {
         match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.name),
             None => self.name.clone(),
+        }
+    }
+
+    /// Length of the list of rules that the user wrote for a direction.
+    pub fn written_rules(&self, direction: Direction) -> u32 {
+        self.written[direction as usize]
+    }
+
+    /// Name of the chain that the policy's rules are in: its tier's, and the
+    /// stage where that is not the normal one.
+    pub fn chain_name(&self) -> String {
+        match self.stage {
+            Stage::Untracked => format!("{} (untracked)", self.tier),
+            Stage::PreDnat => format!("{} (pre-DNAT)", self.tier),
+            Stage::Normal => self.tier.clone(),
         }
     }
 
@@ -106,7 +123,12 @@ impl Context<'_> {
         ingress: Option<Vec<RuleSpec>>,
         egress: Option<Vec<RuleSpec>>,
     ) -> PolicyData {
+        let written = [&ingress, &egress].map(|specs| {
+            let last = specs.iter().flatten().map(|spec| spec.index).max();
+            last.map_or(0, |index| index.saturating_add(1))
+        });
         PolicyData {
+            written,
             api: meta.api.clone(),
             kind: meta.kind.clone(),
             namespace: meta.namespace.clone(),

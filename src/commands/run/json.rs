@@ -13,7 +13,7 @@ use super::plan::Plan;
 use super::summary::{By, Row, Summary};
 
 /// Version of the format.
-const API_VERSION: &str = "polc/v1";
+pub const API_VERSION: &str = "polc/v1";
 
 /// One evaluation.
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ fn is_zero(n: &u32) -> bool {
 /// object's namespace is null.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Decider<'a> {
+pub enum Decider<'a> {
     Rule {
         #[serde(rename = "type")]
         kind: &'static str,
@@ -89,10 +89,13 @@ enum Decider<'a> {
 
 /// Where the decision stands in the YAML.
 #[derive(Serialize)]
-struct Place<'a> {
-    file: &'a str,
-    line: u32,
-    column: u32,
+pub struct Place<'a> {
+    /// File as the user named it.
+    pub file: &'a str,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
 }
 
 #[derive(Serialize)]
@@ -188,7 +191,8 @@ fn write_line(out: &mut impl Write, line: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-fn decider(direction: Direction, data: &DecisionData) -> Decider<'_> {
+/// A decision of policy.
+pub fn decider(direction: Direction, data: &DecisionData) -> Decider<'_> {
     let (kind, direction, action) = (data.kind.as_str(), direction.as_str(), data.action.as_str());
     match data.kind {
         DecisionKind::Rule => Decider::Rule {
@@ -221,11 +225,12 @@ fn decider(direction: Direction, data: &DecisionData) -> Decider<'_> {
 }
 
 /// A decider that is not policy.
-fn other(decided_by: DecidedBy) -> Decider<'static> {
+pub fn other(decided_by: DecidedBy) -> Decider<'static> {
     Decider::Other { kind: decided_by.as_str(), reason: decided_by.reason() }
 }
 
-fn place_of<'a>(image: &'a PolicyImage, data: &DecisionData) -> Option<Place<'a>> {
+/// Where a decision stands; `None` for what is built in.
+pub fn place_of<'a>(image: &'a PolicyImage, data: &DecisionData) -> Option<Place<'a>> {
     let at = data.at?;
     let file = image.files.get(at.file.as_u32() as usize)?;
     Some(Place { file, line: at.line, column: at.column })

@@ -3,7 +3,7 @@
 use polc_compiler::compile::CompileOptions;
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{DecisionData, Direction};
-use polc_compiler::resolve::Cluster;
+use polc_compiler::resolve::{Cluster, Endpoint};
 use polc_runtime::replay::Owners;
 use polc_runtime::{Attachment, AttachmentSpec};
 
@@ -41,10 +41,20 @@ impl Plan {
         directions: &[Direction],
         options: &CompileOptions,
     ) -> Result<Self, Failure> {
+        Self::of(cluster, &programs::endpoints(cluster, named)?, directions, options)
+    }
+
+    /// As [`Self::new`], for these endpoints.
+    pub fn of(
+        cluster: &Cluster,
+        endpoints: &[Endpoint],
+        directions: &[Direction],
+        options: &CompileOptions,
+    ) -> Result<Self, Failure> {
         let mut programs = Programs::new(options);
         let mut places = Vec::new();
         let mut owners = Owners::default();
-        for endpoint in programs::endpoints(cluster, named)? {
+        for endpoint in endpoints.iter().copied() {
             let data = &cluster.endpoints()[endpoint];
             if data.ips.is_empty() {
                 continue;
