@@ -6,6 +6,8 @@ mod captures;
 mod check;
 #[path = "cli/compile.rs"]
 mod compile;
+#[path = "cli/hosts.rs"]
+mod hosts;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/schema.rs"]

@@ -29,8 +29,8 @@ pub struct Args {
     #[command(flatten)]
     inputs: Inputs,
 
-    /// Only this pod's policy; may be repeated. Without it and without pods in
-    /// the input: each policy on its own
+    /// Only this pod's or host endpoint's policy; may be repeated. Without it and
+    /// without endpoints in the input: each policy on its own
     #[arg(long, value_name = "NS/NAME|HOST")]
     endpoint: Vec<EndpointArg>,
 

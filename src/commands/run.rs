@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pcap: PathBuf,
 
-    /// Only at this pod; may be repeated
+    /// Only at this pod or host endpoint; may be repeated
     #[arg(long, value_name = "NS/NAME|HOST")]
     endpoint: Vec<EndpointArg>,
 
