@@ -1,11 +1,11 @@
-//! Any text: reading it, building the cluster and compiling its policies never
+//! Any text: reading it, building the cluster, linting it and compiling its policies never
 //! panics, and every diagnostic renders.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use polc_compiler::diag::{self, Sources};
 use polc_compiler::ir::Direction;
-use polc_compiler::{compile, manifest, resolve};
+use polc_compiler::{compile, lint, manifest, resolve};
 
 fuzz_target!(|text: &str| {
     let mut sources = Sources::default();
@@ -14,6 +14,7 @@ fuzz_target!(|text: &str| {
     let (cluster, more) = resolve::Cluster::new(&sources, objects);
     found.extend(more);
     diag::render(&sources, &found, false);
+    diag::render(&sources, &lint::check(&sources), false);
     if diag::has_errors(&found) {
         return;
     }

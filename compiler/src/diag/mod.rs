@@ -224,3 +224,31 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
 fn sort_key(diagnostic: &Diagnostic) -> (bool, Option<(FileId, u32)>, Code) {
     (diagnostic.span.is_none(), diagnostic.span.map(|s| (s.file, s.start)), diagnostic.code)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_become_places_and_back() {
+        let mut sources = Sources::default();
+        let file = sources.add("f", "a: é\n\nü: x");
+        for (start, end, from, to) in
+            [(0, 1, (1, 1), (1, 2)), (3, 5, (1, 4), (1, 5)), (7, 9, (3, 1), (3, 2)), (9, 12, (3, 2), (3, 5))]
+        {
+            let span = Span { file, start, end };
+            let place = |(line, column)| Position { line, column };
+            assert_eq!(
+                (sources.position(span), sources.end_position(span)),
+                (place(from), place(to)),
+                "{start}"
+            );
+            assert_eq!(sources.offset(file, place(from)), Some(start));
+        }
+        for (line, column, want) in
+            [(0, 1, None), (1, 0, None), (9, 1, None), (1, 99, Some(5)), (2, 1, Some(6))]
+        {
+            assert_eq!(sources.offset(file, Position { line, column }), want, "{line}:{column}");
+        }
+    }
+}

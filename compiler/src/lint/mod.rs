@@ -19,6 +19,7 @@
 mod covered;
 mod fate;
 mod isolation;
+mod labels;
 mod never;
 mod octal;
 mod places;
@@ -27,6 +28,7 @@ mod protocol;
 mod tests;
 mod unmatched;
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 
 use crate::diag::{Code, Diagnostic, FileId, Sources, codes, has_errors, sort};
@@ -34,6 +36,7 @@ use crate::ir::Direction;
 use crate::manifest::{self, Objects};
 use crate::resolve::Cluster;
 use fate::Fates;
+use labels::KnownLabels;
 use places::Places;
 
 /// Both directions, in the order of reports.
@@ -52,6 +55,8 @@ const REASONS: [Code; 5] = [
 struct Context<'a> {
     cluster: &'a Cluster,
     places: Places<'a>,
+    objects: &'a Objects,
+    labels: OnceCell<KnownLabels>,
     /// Places inside rules that match nothing for a reason that is reported.
     explained: BTreeSet<(FileId, u32)>,
 }
@@ -84,7 +89,8 @@ pub fn lint(
 ) -> Vec<Diagnostic> {
     let reasons = known.iter().filter(|d| REASONS.contains(&d.code)).filter_map(|d| d.span);
     let explained = reasons.map(|span| (span.file, span.start)).collect();
-    let context = Context { cluster, places: Places::new(sources, objects), explained };
+    let (places, labels) = (Places::new(sources, objects), OnceCell::new());
+    let context = Context { cluster, objects, places, labels, explained };
     let mut found = isolation::lint(objects);
     found.extend(protocol::lint(objects));
     found.extend(octal::lint(sources, objects));

@@ -280,3 +280,31 @@ fn fixes_cure() {
         }
     }
 }
+
+#[test]
+fn the_missing_label_is_named() {
+    let peer = |peer: &str| kubernetes(&format!("  podSelector: {{}}\n  ingress: [{{from: [{peer}]}}]\n"));
+    for (policy, want) in [
+        (
+            peer("{podSelector: {matchLabels: {app: wbe}}}"),
+            "no endpoint or network set has `app: wbe`; did you mean `web`?",
+        ),
+        (
+            peer("{podSelector: {matchLabels: {ap: web}}}"),
+            "no endpoint or network set has the label `ap`; did you mean `app`?",
+        ),
+        (
+            peer("{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: prd}}}"),
+            "no namespace has `kubernetes.io/metadata.name: prd`; did you mean `prod`?",
+        ),
+        (
+            kubernetes("  podSelector: {}\n  ingress: [{}]\n").replace("prod", "prdo"),
+            "nothing is in the namespace `prdo`; did you mean `prod`?",
+        ),
+        (peer("{podSelector: {matchLabels: {app: web, role: office}}}"), "what is looked for is"),
+    ] {
+        let found = found_beside(CLUSTER, &policy);
+        assert_eq!(found.len(), 1, "{policy}: {found:?}");
+        assert!(found[0].0.help[0].starts_with(want), "{:?}", found[0].0.help);
+    }
+}

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use cranelift_entity::SecondaryMap;
 
 use super::Context;
+use super::labels::KnownLabels;
 use crate::diag::{Diagnostic, Span, codes};
 use crate::ir::{AddrSet, Origin, PolicyIr, SetKind, SideMatch};
 use crate::resolve::{EndpointKind, Policy, PolicyData, Stage};
+use crate::selector::Selector;
 
 /// Longest selector that a message repeats, in characters.
 const MAX_QUOTED: usize = 160;
@@ -33,10 +35,8 @@ pub(super) fn policies(context: &Context<'_>) -> Vec<Diagnostic> {
         let kind = context.places.of_policy(data.at)?;
         let at = context.places.written(kind).and_then(|written| written.selector).unwrap_or(kind);
         let message = format!("the policy `{}` selects no endpoint of the input", data.display_name());
-        Some(
-            Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message)
-                .help(help(&data.selector.to_string())),
-        )
+        let found = Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message);
+        Some(explain(context, found, &data.selector))
     })
     .collect()
 }
@@ -53,7 +53,7 @@ pub(super) fn rules(context: &Context<'_>, ir: &PolicyIr) -> Vec<Diagnostic> {
             let (Some(origin), Some(span)) = (at, context.places.of(ir, at)) else { continue };
             for (set, negated) in empty_sets(ir, side) {
                 if seen.insert((origin, set)) {
-                    found.push(report(span, &ir.sets[set].name, negated));
+                    found.push(report(context, span, &ir.sets[set].name, negated));
                 }
             }
         }
@@ -69,18 +69,26 @@ fn empty_sets(ir: &PolicyIr, side: &SideMatch) -> Vec<(AddrSet, bool)> {
     all.filter(|(set, _)| is_empty(*set)).collect()
 }
 
-fn report(at: Span, selector: &str, negated: bool) -> Diagnostic {
+fn report(context: &Context<'_>, at: Span, selector: &str, negated: bool) -> Diagnostic {
     let message = match negated {
         true => "nothing in the input matches the negated selector: it excludes nothing",
         false => "no endpoint or network set of the input with an address matches this",
     };
-    Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message).help(help(selector))
+    let found = Diagnostic::warning(codes::UNMATCHED_SELECTOR, at, message);
+    match Selector::parse(selector) {
+        Ok(selector) => explain(context, found, &selector),
+        Err(_) => found,
+    }
 }
 
-fn help(selector: &str) -> String {
-    let shown = match selector.char_indices().nth(MAX_QUOTED) {
-        Some((end, _)) => format!("{}…", &selector[..end]),
-        None => selector.to_owned(),
+/// Adds what is looked for, and which label of it nothing has.
+fn explain(context: &Context<'_>, mut found: Diagnostic, selector: &Selector) -> Diagnostic {
+    let known = context.labels.get_or_init(|| KnownLabels::new(context.objects, context.cluster));
+    found.help.extend(known.missing(selector));
+    let text = selector.to_string();
+    let shown = match text.char_indices().nth(MAX_QUOTED) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     };
-    format!("check the labels: what is looked for is `{shown}`")
+    found.help(format!("what is looked for is `{shown}`"))
 }

@@ -39,3 +39,4 @@ pub use cluster_policy::{
 pub use endpoints::*;
 pub use objects::*;
 pub use read::read;
+pub(crate) use suggest::nearest;

@@ -3,7 +3,7 @@
 /// The candidate nearest to `word`, if one is near enough: a third of the
 /// word's length may differ, at least one character and at most three; case
 /// alone never counts. Ties go to the earlier candidate.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+pub(crate) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let length = word.chars().count();
     if length > 64 {
         return None;
