@@ -13,9 +13,12 @@ use polc_compiler::resolve::{Cluster, Endpoint};
 use crate::expect::{self, Expectation, Finding, Packet};
 
 /// One folder.
+#[derive(Default)]
 pub struct Case {
     /// The folder's name.
     pub folder: String,
+    /// Whether connections are tracked from each packet to the next.
+    pub tracked: bool,
     /// What is wrong before any packet is run.
     pub wrong: Vec<String>,
     /// The packets, each with the program (of `programs`) that it runs through.
@@ -40,7 +43,7 @@ impl Case {
     /// Reads a folder and compiles what its packets ask.
     pub fn read(corpus: &Path, folder: &str) -> Self {
         let at = corpus.join(folder);
-        let mut case = Self { folder: folder.into(), wrong: vec![], packets: vec![], programs: vec![] };
+        let mut case = Self { folder: folder.into(), ..Self::default() };
         let mut sources = Sources::default();
         let own = at.join("cluster.yaml");
         let cluster = if own.exists() { own } else { corpus.join("cluster.yaml") };
@@ -59,6 +62,7 @@ impl Case {
         for line in text.lines() {
             match expect::parse(line, &cluster) {
                 Ok(None) => {}
+                Ok(Some(Expectation::Tracked)) => case.tracked = true,
                 Ok(Some(Expectation::Finding(finding))) => findings.push(finding),
                 Ok(Some(Expectation::Packet(packet))) => case.add(packet, &cluster),
                 Err(error) => case.fail(&format!("`{line}`: {error}")),

@@ -1,7 +1,8 @@
 //! Runs every packet of every folder through every engine.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use polc_compiler::abi;
 use polc_compiler::ir::{self, DecisionData, Direction};
 use polc_runtime::kernel::KernelEngine;
 use polc_runtime::packet::build;
@@ -13,42 +14,47 @@ use crate::case::{Case, Program, action_fits, decided};
 
 /// Runs everything, adds what is wrong, and says how many packets ran where.
 pub fn check(cases: &[Case], wrong: &mut Vec<String>) -> String {
-    let programs: Vec<&Program> = cases.iter().flat_map(|case| &case.programs).collect();
-    let specs: Vec<AttachmentSpec> = (0..)
-        .zip(&programs)
-        .map(|(endpoint, p)| AttachmentSpec { endpoint, direction: p.direction, image: &p.image })
-        .collect();
-    let mut run = Run { cases, wrong, ran: BTreeMap::new(), skipped: Vec::new() };
-    run.engine("reference", Ok(reference(&programs)), |p, index| {
-        p.ir.decisions.values().nth(index as usize).cloned()
-    });
-    let compiled = |p: &Program, index: u32| p.image.decisions.get(index as usize).cloned();
-    for (name, engine) in [("interpreter", VmEngine::Interpreter), ("cranelift", VmEngine::Cranelift)] {
-        let vm = Vm::new(ENTRY_OBJECT, &specs, VmOptions { engine, stateless: true });
-        run.engine(name, vm, compiled);
+    let mut ran = BTreeMap::new();
+    for stateless in [true, false] {
+        let cases = cases.iter().filter(|case| case.tracked != stateless).collect();
+        Run { cases, stateless, wrong, ran: &mut ran }.engines();
     }
-    run.engine("kernel", KernelEngine::new(ENTRY_OBJECT, &specs, true), compiled);
-    let ran = run.ran.iter().map(|(name, n)| format!("{name} {n} packets"));
-    ran.chain(run.skipped).collect::<Vec<_>>().join(", ")
-}
-
-fn reference(programs: &[&Program]) -> Reference {
-    let attachments = (0..).zip(programs).map(|(endpoint, p)| {
-        let ir = p.ir.clone();
-        let policy = Box::new(move |flow: &ir::Flow| ir::evaluate(&ir, flow));
-        ReferenceAttachment { endpoint, direction: p.direction, policy }
+    let text = ran.into_iter().map(|(name, found)| match found {
+        Ok(packets) => format!("{name} {packets} packets"),
+        Err(reason) => format!("{name} SKIPPED: {reason}"),
     });
-    Reference::new(attachments.collect(), ReferenceOptions { stateless: true })
+    text.collect::<Vec<_>>().join(", ")
 }
 
+/// One engine of each kind for some folders.
 struct Run<'a> {
-    cases: &'a [Case],
+    cases: Vec<&'a Case>,
+    stateless: bool,
     wrong: &'a mut Vec<String>,
-    ran: BTreeMap<&'static str, usize>,
-    skipped: Vec<String>,
+    ran: &'a mut BTreeMap<&'static str, Result<usize, String>>,
 }
 
 impl Run<'_> {
+    fn engines(&mut self) {
+        let programs: Vec<(u32, &Program)> = programs(&self.cases);
+        let specs: Vec<AttachmentSpec> = programs
+            .iter()
+            .map(|(endpoint, p)| AttachmentSpec {
+                endpoint: *endpoint,
+                direction: p.direction,
+                image: &p.image,
+            })
+            .collect();
+        let (stateless, resolved) =
+            (self.stateless, |p: &Program, index: u32| p.ir.decisions.values().nth(index as usize).cloned());
+        self.engine("reference", Ok(reference(&programs, stateless)), resolved);
+        let compiled = |p: &Program, index: u32| p.image.decisions.get(index as usize).cloned();
+        for (name, engine) in [("interpreter", VmEngine::Interpreter), ("cranelift", VmEngine::Cranelift)] {
+            self.engine(name, Vm::new(ENTRY_OBJECT, &specs, VmOptions { engine, stateless }), compiled);
+        }
+        self.engine("kernel", KernelEngine::new(ENTRY_OBJECT, &specs, stateless), compiled);
+    }
+
     /// Runs one engine; `decision` looks up what its decision numbers mean.
     fn engine<E: Engine>(
         &mut self,
@@ -59,13 +65,14 @@ impl Run<'_> {
         let mut engine = match engine {
             Ok(engine) => engine,
             Err(error @ EngineError::Unavailable { .. }) if !kernel_is_required() => {
-                self.skipped.push(format!("{name} SKIPPED: {error}"));
+                self.ran.insert(name, Err(error.to_string()));
                 return;
             }
             Err(error) => return self.wrong.push(format!("{name}: {error}")),
         };
         let mut first = 0;
-        for case in self.cases {
+        let mut packets = 0;
+        for case in &self.cases {
             for (packet, index) in &case.packets {
                 let program = &case.programs[*index];
                 let at = Attachment(first + *index as u32);
@@ -74,11 +81,37 @@ impl Run<'_> {
                     let text = &packet.text;
                     self.wrong.push(format!("{}: `{text}`\n    {name} says {got}", case.folder));
                 }
-                *self.ran.entry(name).or_default() += 1;
+                packets += 1;
             }
             first += case.programs.len() as u32;
         }
+        if let Ok(ran) = self.ran.entry(name).or_insert(Ok(0)) {
+            *ran += packets;
+        }
     }
+}
+
+/// Every program with its endpoint's id, which both directions of an endpoint of
+/// one folder share.
+fn programs<'a>(cases: &[&'a Case]) -> Vec<(u32, &'a Program)> {
+    let mut programs = Vec::new();
+    let mut first = 0;
+    for case in cases {
+        let endpoints: BTreeSet<u32> = case.programs.iter().map(|p| p.endpoint.as_u32()).collect();
+        let id = |p: &Program| first + endpoints.range(..p.endpoint.as_u32()).count() as u32;
+        programs.extend(case.programs.iter().map(|p| (id(p), p)));
+        first += endpoints.len() as u32;
+    }
+    programs
+}
+
+fn reference(programs: &[(u32, &Program)], stateless: bool) -> Reference {
+    let attachments = programs.iter().map(|(endpoint, p)| {
+        let ir = p.ir.clone();
+        let policy = Box::new(move |flow: &ir::Flow| ir::evaluate(&ir, flow));
+        ReferenceAttachment { endpoint: *endpoint, direction: p.direction, policy }
+    });
+    Reference::new(attachments.collect(), ReferenceOptions { stateless })
 }
 
 fn run<E: Engine>(
@@ -103,6 +136,9 @@ fn outcome(
     decision: impl Fn(u32) -> Option<DecisionData>,
 ) -> String {
     let verdict = found.verdict.as_str();
+    if found.reason == abi::REASON_CONNTRACK {
+        return format!("{verdict} connection");
+    }
     let Some(by) = found.decision.and_then(&decision) else {
         return format!("{verdict}, not decided by policy (reason {})", found.reason);
     };

@@ -21,6 +21,8 @@ pub enum Expectation {
     Packet(Packet),
     /// A finding.
     Finding(Finding),
+    /// Connections are tracked.
+    Tracked,
 }
 
 /// A packet at an endpoint.
@@ -58,6 +60,9 @@ pub fn parse(line: &str, cluster: &Cluster) -> Result<Option<Expectation>, Strin
     let line = line.trim();
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
+    }
+    if line == "tracked" {
+        return Ok(Some(Expectation::Tracked));
     }
     if let Some(finding) = finding(line) {
         return Ok(Some(Expectation::Finding(finding)));
