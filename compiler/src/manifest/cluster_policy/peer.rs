@@ -16,13 +16,20 @@ use crate::manifest::yaml::{Entry, Node, NodeKind};
 const MOST_NETWORKS: usize = 25;
 
 /// Reads `namespaces` or `pods`.
-pub(super) fn read_selection(reader: &mut Reader, entry: &Entry<'_>) -> Option<PodSelection> {
+pub(super) fn read_selection(
+    reader: &mut Reader,
+    entry: &Entry<'_>,
+    dialect: Dialect,
+) -> Option<PodSelection> {
     if entry.key == "namespaces" {
         let namespaces = read_label_selector(reader, &entry.value, "namespaces")?;
         return Some(PodSelection { namespaces, pods: LabelSelector::default() });
     }
     let mut fields = Fields::new(reader, &entry.value, "pods")?;
-    let namespaces = fields.take("namespaceSelector");
+    let namespaces = match dialect.is_new() {
+        true => fields.take("namespaceSelector"),
+        false => fields.require("namespaceSelector"),
+    };
     let namespaces =
         namespaces.map(|node| read_label_selector(reader, node, "namespaceSelector")).unwrap_or_default();
     let pods = fields.require("podSelector");
@@ -66,7 +73,7 @@ pub(super) fn read_peer(
             read_unsupported(reader, entry, action);
             Some(ClusterPeer::Unsupported { span })
         }
-        _ => read_selection(reader, entry).map(|selection| ClusterPeer::Pods { selection, span }),
+        _ => read_selection(reader, entry, dialect).map(|selection| ClusterPeer::Pods { selection, span }),
     }
 }
 

@@ -58,7 +58,7 @@ fn read_spec(
 ) -> Option<ClusterPolicy> {
     let tier = read_tier(reader, fields, dialect.kind);
     let priority = read_priority(reader, fields, at, dialect.kind);
-    let subject = fields.require("subject").map(|node| read_subject(reader, node));
+    let subject = fields.require("subject").map(|node| read_subject(reader, node, dialect));
     let mut rules = |name, direction| {
         let node = fields.take(name);
         node.map(|node| read_rules(reader, node, direction, dialect)).unwrap_or_default()
@@ -105,13 +105,13 @@ fn read_priority(
     Some(reader.spanned(node, u16::try_from(value).ok()?))
 }
 
-fn read_subject(reader: &mut Reader, node: &Node<'_>) -> Option<PodSelection> {
+fn read_subject(reader: &mut Reader, node: &Node<'_>, dialect: Dialect) -> Option<PodSelection> {
     let mut fields = Fields::new(reader, node, "subject")?;
     let chosen = at_most_one(reader, &mut fields, "a subject", &["namespaces", "pods"]);
     let before = reader.diagnostics.len();
     fields.finish(reader);
     match chosen.ok()? {
-        Some(entry) => read_selection(reader, entry),
+        Some(entry) => read_selection(reader, entry, dialect),
         None if reader.diagnostics.len() > before => None,
         None => {
             let help =

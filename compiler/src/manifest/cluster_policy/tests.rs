@@ -148,6 +148,7 @@ fn what_the_api_refuses_is_an_error() {
         (ADMIN, "SCTP", "ICMP", "P0305"),
         (ADMIN, "{port: 80}", "{protocol: TCP}", "P0202"),
         (ADMIN, "    ports:", "    protocols:", "P0201"),
+        (ADMIN, "{namespaces: {}}\n", "{pods: {podSelector: {}}}\n", "P0202"),
         (BASELINE, "name: default", "name: other", "P0208"),
         (BASELINE, "Deny", "Pass", "P0207"),
         (BASELINE, "  subject:", "  priority: 1\n  subject:", "P0201"),

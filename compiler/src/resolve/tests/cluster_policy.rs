@@ -165,6 +165,24 @@ fn peers_are_pods_only() {
 }
 
 #[test]
+fn host_endpoints_are_neither_subjects_nor_peers() {
+    let host = "apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {name: node1, labels: {app: web}}
+spec: {node: node1, interfaceName: eth0, expectedIPs: [192.168.0.9]}
+";
+    let policy = admin(
+        "  ingress:
+  - {action: Deny, from: [{pods: {podSelector: {matchLabels: {app: web}}}}, {namespaces: {}}]}
+",
+    );
+    let (cluster, _) = cluster_of(&[&policy, host]);
+    let node = cluster.endpoint_by_path("node1").unwrap();
+    assert_eq!(cluster.selecting(node), []);
+    check(&[&policy, host], "prod/web", Ingress, &[("192.168.0.9 10.0.0.1 tcp 80", "kns.prod allow")]);
+}
+
+#[test]
 fn an_empty_namespaces_peer_is_every_pod_and_nothing_else() {
     let policy = admin("  ingress: [{action: Deny, from: [{namespaces: {}}]}]\n");
     check(
