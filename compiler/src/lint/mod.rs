@@ -34,7 +34,7 @@ use std::collections::BTreeSet;
 use crate::diag::{Code, Diagnostic, FileId, Sources, codes, has_errors, sort};
 use crate::ir::Direction;
 use crate::manifest::{self, Objects};
-use crate::resolve::Cluster;
+use crate::resolve::{Cluster, EndpointKind};
 use fate::Fates;
 use labels::KnownLabels;
 use places::Places;
@@ -57,6 +57,8 @@ struct Context<'a> {
     places: Places<'a>,
     objects: &'a Objects,
     labels: OnceCell<KnownLabels>,
+    /// Whether the input has pods or workload endpoints.
+    has_workloads: bool,
     /// Places inside rules that match nothing for a reason that is reported.
     explained: BTreeSet<(FileId, u32)>,
 }
@@ -90,7 +92,8 @@ pub fn lint(
     let reasons = known.iter().filter(|d| REASONS.contains(&d.code)).filter_map(|d| d.span);
     let explained = reasons.map(|span| (span.file, span.start)).collect();
     let (places, labels) = (Places::new(sources, objects), OnceCell::new());
-    let context = Context { cluster, objects, places, labels, explained };
+    let has_workloads = cluster.endpoints().values().any(|e| e.kind != EndpointKind::Host);
+    let context = Context { cluster, places, objects, labels, has_workloads, explained };
     let mut found = isolation::lint(objects);
     found.extend(protocol::lint(objects));
     found.extend(octal::lint(sources, objects));

@@ -107,7 +107,10 @@ fn selectors_without_a_match() {
 fn nothing_is_unmatched_without_an_inventory() {
     let policy =
         kubernetes("  podSelector: {}\n  ingress: [{from: [{podSelector: {matchLabels: {a: b}}}]}]\n");
-    assert!(found_beside("", &policy).is_empty());
+    let host = "apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: h}\nspec: {node: n, expectedIPs: [192.0.2.1]}\n";
+    for cluster in ["", host] {
+        assert_eq!(found_beside(cluster, &policy), [], "{cluster}");
+    }
 }
 
 #[test]

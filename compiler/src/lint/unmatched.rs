@@ -1,5 +1,6 @@
-//! Selectors that match nothing in the input. Without endpoints in the input
-//! nothing is said: policies are often compiled apart from the cluster they are for.
+//! Selectors that match nothing in the input. Without pods or workload
+//! endpoints in the input nothing is said: policies are often compiled apart from
+//! the cluster they are for, or with its host endpoints only.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ pub(super) fn policies(context: &Context<'_>) -> Vec<Diagnostic> {
             selects[*policy] = true;
         }
     }
-    if cluster.endpoints().is_empty() {
+    if !context.has_workloads {
         return Vec::new();
     }
     // That a policy needs a host endpoint and there is none is said elsewhere.
@@ -43,7 +44,7 @@ pub(super) fn policies(context: &Context<'_>) -> Vec<Diagnostic> {
 
 /// Rule sides whose selector matches no address.
 pub(super) fn rules(context: &Context<'_>, ir: &PolicyIr) -> Vec<Diagnostic> {
-    if context.cluster.endpoints().is_empty() {
+    if !context.has_workloads {
         return Vec::new();
     }
     let mut seen: BTreeSet<(Origin, AddrSet)> = BTreeSet::new();
