@@ -7,7 +7,7 @@
 //!
 //! [`read`] collects every finding of a run: a document that is not YAML does
 //! not hide the next one, and a bad field does not hide its neighbours. Policies,
-//! sets and tiers are read strictly (an unknown field is an error, since a
+//! sets, tiers and Calico's own endpoints are read strictly (an unknown field is an error, since a
 //! misspelt one would change what the policy means), pods, namespaces and service
 //! accounts leniently. Kinds that affect policy and are not supported are errors.
 //!

@@ -23,6 +23,7 @@ fn port_names(objects: &Objects) -> impl Iterator<Item = (&str, Span)> {
     let kubernetes =
         kubernetes.flat_map(|rule| &rule.ports).filter_map(|port| Some((port.port.as_ref()?, port.span)));
     let calico = objects.calico_policies.iter().flat_map(|p| p.ingress.iter().chain(&p.egress).flatten());
+    let calico = calico.chain(objects.profiles.iter().flat_map(|p| p.ingress.iter().chain(&p.egress)));
     let calico = calico
         .flat_map(|rule| [&rule.source, &rule.destination])
         .flat_map(|side| side.ports.iter().chain(&side.not_ports))

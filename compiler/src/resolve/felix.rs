@@ -38,10 +38,10 @@ const OUTBOUND: [(u8, u16); 9] = [
     (TCP, 6667),
 ];
 
-/// A failsafe port.
+/// A failsafe port, or all that are built in for one protocol.
 pub(super) struct Failsafe {
     protocol: u8,
-    port: u16,
+    ports: Vec<u16>,
     net: Option<(Family, AddrSet)>,
     /// The configuration that has it; `None` for what is built in.
     pub(super) meta: Option<Meta>,
@@ -53,14 +53,13 @@ pub(super) struct Failsafe {
 impl Failsafe {
     /// Packets of the direction towards the port.
     pub(super) fn requests(&self, direction: Direction) -> Match {
-        let ports = Some(vec![PortMatch::Range(self.port, self.port)]);
-        let side = |with: bool, far: bool| SideMatch {
-            in_sets: self.net.filter(|_| far).map(|(_, set)| set).into_iter().collect(),
-            ports: ports.clone().filter(|_| with),
-            ..SideMatch::default()
-        };
-        let egress = direction == Direction::Egress;
-        self.matches(side(false, !egress), side(true, egress))
+        let ports = self.ports.iter().map(|port| PortMatch::Range(*port, *port)).collect();
+        let mut dst = SideMatch { ports: Some(ports), ..SideMatch::default() };
+        let mut src = SideMatch::default();
+        // The net is about the far side, whichever that is.
+        let far = if direction == Direction::Egress { &mut dst } else { &mut src };
+        far.in_sets.extend(self.net.map(|(_, set)| set));
+        self.matches(src, dst)
     }
 
     /// Packets of the direction that may answer those of the other one.
@@ -120,12 +119,14 @@ fn convert(meta: &Meta, port: &Spanned<FailsafePort>, index: u32, context: &mut 
         (family, context.sets.nets([net]))
     });
     let at = Some(context.origin(port.span));
-    Failsafe { protocol, port: number, net, meta: Some(meta.clone()), index, at }
+    Failsafe { protocol, ports: vec![number], net, meta: Some(meta.clone()), index, at }
 }
 
+/// One for each protocol: nothing tells those of one protocol apart.
 fn built_in(list: &[(u8, u16)]) -> Vec<Failsafe> {
-    let ports = list.iter().zip(0..);
-    ports
-        .map(|(&(protocol, port), index)| Failsafe { protocol, port, net: None, meta: None, index, at: None })
-        .collect()
+    let of = |protocol: u8| {
+        let ports = list.iter().filter(|(p, _)| *p == protocol).map(|(_, port)| *port).collect();
+        Failsafe { protocol, ports, net: None, meta: None, index: 0, at: None }
+    };
+    [TCP, UDP].map(of).into()
 }

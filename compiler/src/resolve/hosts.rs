@@ -1,7 +1,7 @@
 //! Findings about host endpoints, profiles and what acts on them.
 
 use super::profiles::{Known, Names};
-use crate::diag::{Diagnostic, Severity, codes};
+use crate::diag::{Diagnostic, codes};
 use crate::manifest::{CalicoPolicy, HostEndpoint, Objects};
 
 /// All findings, in the order of the objects within each kind.
@@ -38,42 +38,27 @@ fn without_address(endpoint: &HostEndpoint) -> Option<Diagnostic> {
     })
 }
 
-/// What a policy says beyond its hosts' own first packets is not modelled.
+/// What a policy says beyond the first packets of its hosts' own connections is
+/// not modelled.
 fn host_policy(policy: &CalicoPolicy, hosts: bool) -> Option<Diagnostic> {
-    let (code, severity, message) = match (policy.do_not_track, policy.pre_dnat) {
-        (untracked, pre_dnat) if !hosts && (untracked || pre_dnat) => {
-            let field = if untracked { "doNotTrack" } else { "preDNAT" };
-            let message =
-                format!("policy with `{field}` has no effect on pods: it acts on host endpoints only");
-            (codes::HOSTS_ONLY, Severity::Warning, message)
-        }
-        (true, _) => {
-            let message =
-                "connections that a `doNotTrack` policy allows are tracked all the same: their replies pass";
-            (codes::TRACKED_ANYWAY, Severity::Warning, message.to_owned())
-        }
-        (_, true) => {
-            let message =
-                "a `preDNAT` policy is evaluated on packets as they are: addresses are not translated";
-            (codes::HOST_TRAFFIC_ONLY, Severity::Note, message.to_owned())
-        }
-        _ if hosts && policy.apply_on_forward => {
-            let message = "`applyOnForward` changes nothing: packets that a host forwards are not evaluated";
-            (codes::HOST_TRAFFIC_ONLY, Severity::Note, message.to_owned())
-        }
+    let at = policy.meta.span;
+    if !hosts && (policy.do_not_track || policy.pre_dnat) {
+        let field = if policy.do_not_track { "doNotTrack" } else { "preDNAT" };
+        let message = format!("policy with `{field}` has no effect on pods: it acts on host endpoints only");
+        return Some(Diagnostic::warning(codes::HOSTS_ONLY, at, message));
+    }
+    if policy.do_not_track {
+        let message =
+            "connections that a `doNotTrack` policy allows are tracked all the same: their replies pass";
+        let warning = Diagnostic::warning(codes::TRACKED_ANYWAY, at, message);
+        return Some(warning.help("evaluate each packet alone with `--stateless`"));
+    }
+    let message = match (policy.pre_dnat, policy.apply_on_forward && hosts) {
+        (true, _) => "a `preDNAT` policy is evaluated on packets as they are: addresses are not translated",
+        (_, true) => "`applyOnForward` changes nothing: packets that a host forwards are not evaluated",
         _ => return None,
     };
-    let span = policy.meta.span;
-    Some(match severity {
-        Severity::Warning => {
-            let warning = Diagnostic::warning(code, span, message);
-            match code {
-                codes::TRACKED_ANYWAY => warning.help("evaluate each packet alone with `--stateless`"),
-                _ => warning,
-            }
-        }
-        _ => Diagnostic::note(code, span, message),
-    })
+    Some(Diagnostic::note(codes::HOST_TRAFFIC_ONLY, at, message))
 }
 
 /// Failsafe ports that no endpoint of the input has.

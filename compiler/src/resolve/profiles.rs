@@ -62,7 +62,9 @@ impl<'a> Names<'a> {
         let pods = objects.pods.iter().map(|pod| &pod.meta);
         let workloads = objects.workload_endpoints.iter().map(|endpoint| &endpoint.meta);
         let sets = objects.network_sets.iter().map(|set| &set.meta);
-        let used = pods.chain(workloads).chain(sets).chain(&objects.service_accounts);
+        let policies = objects.kubernetes_policies.iter().map(|policy| &policy.meta);
+        let policies = policies.chain(objects.calico_policies.iter().map(|policy| &policy.meta));
+        let used = pods.chain(workloads).chain(sets).chain(policies).chain(&objects.service_accounts);
         let accounts =
             objects.service_accounts.iter().filter_map(|meta| Some((namespace(meta)?, meta.name.as_str())));
         let of_pods =

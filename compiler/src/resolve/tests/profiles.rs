@@ -133,6 +133,25 @@ fn a_profile_that_does_not_exist_denies() {
 }
 
 #[test]
+fn a_namespace_that_is_only_used_has_its_profile() {
+    let policy = object("NetworkPolicy", "name: p, namespace: used", "selector: all()");
+    let text = host(NODE, ", profiles: [kns.used]") + &policy;
+    assert_eq!(read(&text).1, [""; 0]);
+    check(&text, "eth0", Ingress, &[(IN_80, "kns.used allow")]);
+}
+
+#[test]
+fn a_port_name_in_a_profile_is_looked_for_as_in_a_policy() {
+    let rule = "ingress: [{action: Allow, protocol: TCP, destination: {ports: [http]}}]";
+    assert_eq!(read(&profile("a", rule)).1, ["P0604"]);
+    let text = workload("{}", ", profiles: [a], ports: [{name: http, protocol: TCP, port: 80}]")
+        + &profile("a", rule);
+    assert_eq!(read(&text).1, [""; 0]);
+    let cases = [("1.2.3.4 10.0.0.7 tcp 80", "a allow"), ("1.2.3.4 10.0.0.7 tcp 81", "no profile deny")];
+    check(&text, "prod/w", Ingress, &cases);
+}
+
+#[test]
 fn the_default_allow_profile_is_built_in() {
     let text = host(NODE, ", profiles: [projectcalico-default-allow]");
     assert_eq!(read(&text).1, [""; 0]);
