@@ -105,7 +105,7 @@ fn ir_sees_entity_maps_and_std() {
 
 #[test]
 fn the_back_end_never_sees_the_front_end() {
-    let front = ["manifest", "selector", "resolve"];
+    let front = ["manifest", "selector", "resolve", "lint"];
     for folder in ["compiler/src/passes", "compiler/src/emit", "compiler/src/image"] {
         forbid(
             folder,
