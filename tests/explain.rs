@@ -99,6 +99,50 @@ fn a_capture_is_explained_as_it_is_replayed() {
 }
 
 #[test]
+fn what_decided_is_said_as_by_polc_run() {
+    let explain: Value =
+        serde_json::from_str(include_str!("../docs/schema/explain.schema.json")).expect("the schema is JSON");
+    assert_eq!(explain["$defs"]["decider"], schema::run_schema()["$defs"]["decider"]);
+}
+
+/// A host endpoint: failsafe ports, then policy of two stages, then no profile.
+#[test]
+fn host_endpoints_are_explained_stage_by_stage() {
+    const HOST: &str = "\
+apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: { name: node-eth0, labels: { role: node } }
+spec: { node: node-1, interfaceName: eth0, expectedIPs: [192.0.2.10] }
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: { name: web }
+spec:
+  selector: role == 'node'
+  types: [Ingress]
+  ingress:
+    - { action: Allow, protocol: TCP, destination: { ports: [80] } }
+";
+    let file = std::env::temp_dir().join(format!("polc-explain-{}.yaml", std::process::id()));
+    std::fs::write(&file, HOST).expect("a temporary file");
+    let path = file.to_string_lossy().into_owned();
+    let ask = |packet: &str| {
+        let (code, stdout, stderr) = polc(&["explain", "-q", &path, "--packet", packet]);
+        assert_eq!(code, 0, "{stderr}");
+        stdout
+    };
+    let (ssh, web, other) = (
+        ask("tcp 198.51.100.1 > 192.0.2.10:22"),
+        ask("tcp 198.51.100.1 > 192.0.2.10:80"),
+        ask("tcp 198.51.100.1 > 192.0.2.10:81"),
+    );
+    let _ = std::fs::remove_file(&file);
+    assert!(ssh.contains("verdict: allow") && ssh.contains("failsafe"), "{ssh}");
+    assert!(web.contains("+ ingress[0] allow") && web.contains("verdict: allow"), "{web}");
+    assert!(other.contains("destination port 81 is not 80") && other.contains("verdict: deny"), "{other}");
+}
+
+#[test]
 fn json_says_what_the_walk_found() {
     let value = json("dual-stack", &["--packet", "tcp clients/canary-1 > apps/server-1:8080"]);
     assert_eq!(value["verdict"], "deny");
