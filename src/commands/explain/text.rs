@@ -96,7 +96,11 @@ fn write_section(out: &mut impl Write, section: &Section, with_instructions: boo
 }
 
 fn write_tier(out: &mut impl Write, tier: &TierView, direction: &str) -> io::Result<()> {
-    let title = if tier.name == "profiles" { "profiles".to_owned() } else { format!("tier {}", tier.name) };
+    let title = match tier.name.as_str() {
+        "profiles" => "profiles".to_owned(),
+        "failsafe" => "failsafe ports".to_owned(),
+        name => format!("tier {name}"),
+    };
     if !tier.reached {
         return writeln!(out, "  {title}: not reached");
     }

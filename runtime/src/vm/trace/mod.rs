@@ -51,7 +51,8 @@ pub struct Trace {
     pub steps: Vec<Step>,
 }
 
-/// A VM that can tell which instructions ran. See the [module](self).
+/// A [`Vm`] that can tell which instructions of a policy ran: it steps through the
+/// policy's programs itself, on the VM's memory, maps and helpers.
 pub struct Tracer<'a> {
     vm: Vm,
     images: Vec<&'a PolicyImage>,
