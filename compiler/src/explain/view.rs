@@ -1,11 +1,13 @@
 //! A walk in the user's terms: tier, policy, rule as written, and why.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::evidence::{Disagreement, Ran, agree};
 use super::walk::{ChainWalk, Ended, Outcome, RuleWalk, Walk, walk};
 use super::words;
-use crate::bpf::{Code, MapRef, Names};
+use crate::bpf::{Code, Insn, MapRef, Names};
 use crate::image::PolicyImage;
 use crate::ir::{ChainEnd, Criterion, Decision, DecisionData, DecisionKind, Flow, Origin, PolicyIr};
 use crate::resolve::{Cluster, Endpoint, PolicyData};
@@ -332,12 +334,13 @@ fn is(policy: &PolicyData, decider: &DecisionData) -> bool {
 
 /// The instructions that ran, as the listing shows them.
 fn instructions(image: &PolicyImage, steps: &[(u32, u32)]) -> Vec<StepView> {
+    let all = (0..).zip(&image.programs);
+    let by_slot: BTreeMap<(u32, u32), &Insn> =
+        all.flat_map(|(n, p)| p.code.iter().map(move |(slot, insn)| ((n, slot), insn))).collect();
     let mut views = Vec::with_capacity(steps.len());
-    for (program, slot) in steps {
-        let Some(program) = image.programs.get(*program as usize) else { continue };
-        let Some(insn) = program.code.iter().find_map(|(at, insn)| (at == *slot).then_some(insn)) else {
-            continue;
-        };
+    for (number, slot) in steps {
+        let Some(program) = image.programs.get(*number as usize) else { continue };
+        let Some(insn) = by_slot.get(&(*number, *slot)).copied() else { continue };
         let target = Code::jump_target(*slot, insn);
         let label = target.and_then(|to| {
             let known = program.labels.binary_search_by_key(&to, |(slot, _)| *slot).ok()?;
