@@ -2,7 +2,7 @@
 //!
 //! `intent.txt` is a table that was written by hand: what the policies mean for
 //! the packets of the capture. The tool's output is held against it, against the
-//! output of its other engines, and then against the checked-in `expected.json`
+//! output of its other engines, and then against the checked-in `expected.jsonl`
 //! and `expected.txt`, which `POLC_BLESS=1` writes again.
 //!
 //! Three things are worked out here a second time, with no code of polc's: which
@@ -118,7 +118,7 @@ fn run_engines(example: &str, stateless: bool) -> String {
 fn example(name: &str) {
     run_engines(name, true);
     let json = run_engines(name, false);
-    golden(name, "expected.json", &json);
+    golden(name, "expected.jsonl", &json);
     let table = Run { example: name, engine: None, stateless: false, json: false }.output();
     golden(name, "expected.txt", &table.expect("the default engine runs everywhere"));
 }
