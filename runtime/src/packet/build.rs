@@ -12,18 +12,13 @@ use etherparse::{
     Ipv6FragmentHeader, Ipv6Header, TcpHeader, UdpHeader,
 };
 use polc_compiler::ir::Flow;
+use polc_compiler::ir::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP};
 
 /// Bytes of payload behind the transport header.
 const PAYLOAD: [u8; 16] = *b"polc test packet";
 /// Offset of a later fragment in units of eight bytes: that of a second
 /// fragment behind an Ethernet MTU of 1,500.
 const LATER_FRAGMENT_OFFSET: u16 = 185;
-
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const ICMPV6: u8 = 58;
-const SCTP: u8 = 132;
 
 /// Protocol numbers that are extension headers in an IPv6 header chain, so that
 /// no IPv6 packet can have them as its protocol.

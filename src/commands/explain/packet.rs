@@ -14,13 +14,9 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use polc_compiler::ir::Flow;
+use polc_compiler::ir::protocol::{ICMP, ICMPV6, SCTP, TCP, UDP};
 use polc_compiler::resolve::Cluster;
 
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const SCTP: u8 = 132;
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 /// Source port where none is written: one that no service listens on.
 const SOURCE_PORT: u16 = 32768;
 
