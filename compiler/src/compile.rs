@@ -8,7 +8,7 @@
 //! # Ok::<(), polc_compiler::compile::CompileError>(())
 //! ```
 
-use crate::emit::{EmitError, EmitOptions, emit};
+use crate::emit::{EmitError, EmitOptions, Form, emit};
 use crate::image::PolicyImage;
 use crate::ir::{PolicyIr, VerifyErrors};
 use crate::passes::{OptOptions, Profile, optimize};
@@ -16,8 +16,9 @@ use crate::passes::{OptOptions, Profile, optimize};
 /// How to compile.
 #[derive(Clone, Debug)]
 pub struct CompileOptions {
-    /// 0: no pass; 1: what only makes the policy smaller; 2: reordering as well.
-    /// Default 2. Verdicts are the same at every level.
+    /// 0: no pass, and rules one after the other in the program ([`Form::Chain`])
+    /// unless `limits` force another form; 1: what only makes the policy smaller;
+    /// 2: reordering as well. Default 2. Verdicts are the same at every level.
     pub level: u8,
     /// Whether the verifier runs after each pass in release builds as well; it
     /// always does in debug builds. Default false. Linear in the policy.
@@ -71,7 +72,11 @@ pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage
     let passes =
         OptOptions { level: options.level, profile: options.profile.clone(), verify: options.verify };
     optimize(&mut ir, &passes)?;
-    Ok(emit(&ir, &options.limits)?)
+    let mut limits = options.limits;
+    if options.level == 0 && limits.form == Form::Auto {
+        limits.form = Form::Chain;
+    }
+    Ok(emit(&ir, &limits)?)
 }
 
 #[cfg(test)]

@@ -81,6 +81,19 @@ fn same_connections_as_the_vm() {
 }
 
 #[test]
+fn dense_contents_are_found_by_index() {
+    let image = by_dense_array();
+    let Some(mut kernel) = kernel(&specs(&image), true) else { return };
+    let mut vm = Vm::new(ENTRY, &specs(&image), VmOptions::default()).unwrap();
+    for (port, found) in [(0, Some(7)), (2, Some(9)), (3, Some(0)), (4, None)] {
+        let frame = tcp(CLIENT, POD, 5000, port, SYN);
+        same(&mut vm, &mut kernel, Attachment(0), at(&frame, 0));
+        let decision = vm.evaluate(Attachment(0), at(&frame, 0)).unwrap().decision;
+        assert_eq!(decision, Some(found.unwrap_or(99)), "port {port}");
+    }
+}
+
+#[test]
 fn every_length_has_a_verdict() {
     let image = allow_port(443);
     let Some(mut kernel) = kernel(&specs(&image), true) else { return };

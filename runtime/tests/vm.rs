@@ -180,6 +180,7 @@ fn array(name: &str, max_entries: u32, entries: Vec<(Vec<u8>, Vec<u8>)>) -> MapS
         max_entries: max_entries / 8,
         flags: 0,
         entries,
+        dense: Vec::new(),
     }
 }
 
@@ -196,6 +197,8 @@ fn maps_that_cannot_be_are_refused_with_numbers() {
         (no_entries, "no entries"),
         (wide, "8 bytes"),
     ];
+    let dense = |bytes: usize| MapSpec { dense: vec![1; bytes], ..array("t", 64, Vec::new()) };
+    let cases = cases.into_iter().chain([(dense(12), "dense"), (dense(72), "dense")]);
     for (map, text) in cases {
         let mut image = allow_port(1);
         image.maps.push(map);

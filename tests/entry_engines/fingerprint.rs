@@ -66,6 +66,7 @@ pub fn image(direction: Direction) -> PolicyImage {
         maps: Vec::new(),
         decisions: vec![decision; DECISIONS as usize + 1],
         files: Vec::new(),
+        hits: Vec::new(),
     }
 }
 

@@ -38,9 +38,23 @@ const MAX_SLOTS: u32 = 32_767;
 /// Largest row in bytes: its last word must be in reach of a load's offset.
 const MAX_ROW_BYTES: u32 = 32_768;
 
-/// Limits to emit within.
+/// How a program finds the rule that decides.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// Whatever the cost model takes for fastest.
+    #[default]
+    Auto,
+    /// One rule after the other, in order: what `explain` follows, and what remains
+    /// for a policy that no table can hold. Cost: linear in the rules.
+    Chain,
+}
+
+/// How to emit, and limits to emit within.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct EmitOptions {
+    /// How the program finds the rule that decides. Default [`Form::Auto`]; another
+    /// one forces that form, in tests and benches.
+    pub form: Form,
     /// Most slots of one program. Default 30,000: jump offsets hold 32,767, and so
     /// does the userspace VM. Lower it only in tests.
     pub max_slots: u32,
@@ -55,7 +69,13 @@ pub struct EmitOptions {
 
 impl Default for EmitOptions {
     fn default() -> Self {
-        Self { max_slots: 30_000, max_branches: 8_000, max_entries: 1 << 22, max_table_bytes: 256 << 20 }
+        Self {
+            form: Form::Auto,
+            max_slots: 30_000,
+            max_branches: 8_000,
+            max_entries: 1 << 22,
+            max_table_bytes: 256 << 20,
+        }
     }
 }
 
@@ -173,6 +193,7 @@ pub fn emit_planned(
         maps,
         decisions: ir.decisions.values().cloned().collect(),
         files: ir.files.values().cloned().collect(),
+        hits: Vec::new(),
     })
 }
 

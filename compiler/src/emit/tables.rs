@@ -61,6 +61,7 @@ pub(super) fn maps(
             max_entries: programs as u32,
             flags: 0,
             entries: Vec::new(),
+            dense: Vec::new(),
         });
     }
     Ok(maps)
@@ -88,6 +89,7 @@ fn leaves(
         max_entries: capacity(name, entries.len(), LEAST_LEAVES, key_size + 4, options)?,
         flags: F_NO_PREALLOC,
         entries,
+        dense: Vec::new(),
     })
 }
 
@@ -108,6 +110,7 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         max_entries: capacity(ROWS_MAP, classes.rows.len(), LEAST_ROWS, value_size, options)?,
         flags: 0,
         entries,
+        dense: Vec::new(),
     })
 }
 

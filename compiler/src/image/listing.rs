@@ -48,7 +48,7 @@ fn write_image(out: &mut String, image: &PolicyImage, source: &SourceLines<'_>) 
             map.kind.as_str(),
             map.key_size,
             map.value_size,
-            map.entries.len(),
+            map.held_entries(),
             map.max_entries
         )?;
     }
@@ -174,6 +174,12 @@ impl MapKind {
 impl MapSpec {
     /// Bytes of keys and values that the map holds at first.
     pub fn content_bytes(&self) -> u64 {
-        self.entries.len() as u64 * (u64::from(self.key_size) + u64::from(self.value_size))
+        let entries = self.entries.len() as u64 * (u64::from(self.key_size) + u64::from(self.value_size));
+        entries + self.dense.len() as u64
+    }
+
+    /// Entries that the map holds at first; of [`Self::dense`] every value counts.
+    pub fn held_entries(&self) -> usize {
+        self.entries.len() + self.dense.len() / self.value_size.max(1) as usize
     }
 }

@@ -17,7 +17,7 @@ pub use source::{SourceLines, no_source_lines, source_lines};
 pub use update::{MapOp, Update, diff_entries};
 
 use crate::bpf::Code;
-use crate::ir::{Chain, Criterion, DecisionData, Direction, Origin, Rule};
+use crate::ir::{Chain, Criterion, Decision, DecisionData, Direction, Origin, Rule};
 
 /// One endpoint's (or policy's) compiled policy in one direction.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,7 +37,15 @@ pub struct PolicyImage {
     pub decisions: Vec<DecisionData>,
     /// Names of the files that origins refer to, indexed by [`crate::ir::File`].
     pub files: Vec<String>,
+    /// The decisions that each counter of the map [`HITS_MAP`] credits, by index
+    /// into that map: what decided, and every Pass and Log rule that matched on the
+    /// way. Empty in an image without counters.
+    pub hits: Vec<Vec<Decision>>,
 }
+
+/// Name of the private per-CPU array of `u64` that counts packets by outcome; the
+/// number of values is that of [`PolicyImage::hits`].
+pub const HITS_MAP: &str = "polc_hits";
 
 /// Name of the private program array of an image with more than one program.
 pub const SUB_PROGS_MAP: &str = "polc_sub";
@@ -115,6 +123,9 @@ pub enum MapKind {
 
 /// `BPF_F_NO_PREALLOC`, required for LPM tries.
 pub const F_NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`: an array that a loader maps into its memory, to fill it and
+/// to change single values without a system call.
+pub const F_MMAPABLE: u32 = 1 << 10;
 
 /// A private map: its definition and what it must hold before the program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,4 +144,9 @@ pub struct MapSpec {
     pub flags: u32,
     /// Contents as (key, value), keys ascending; arrays leave out zero values.
     pub entries: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Contents of an array by index: value i is the bytes from `i * value_size`
+    /// on, without padding; values beyond its end are zero. Instead of `entries`
+    /// in tables with many values; at most `max_entries * value_size` bytes and a
+    /// multiple of `value_size`. Empty in maps of any other kind.
+    pub dense: Vec<u8>,
 }

@@ -23,5 +23,6 @@ pub fn shared_map(name: &str) -> Option<MapSpec> {
         max_entries,
         flags: 0,
         entries: Vec::new(),
+        dense: Vec::new(),
     })
 }

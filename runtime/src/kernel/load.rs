@@ -87,7 +87,7 @@ pub(super) fn load_image(
 }
 
 fn fill(object: &Ebpf, spec: &MapSpec) -> Result<(), EngineError> {
-    if spec.kind == MapKind::ProgArray || spec.entries.is_empty() {
+    if spec.kind == MapKind::ProgArray || (spec.entries.is_empty() && spec.dense.is_empty()) {
         return Ok(());
     }
     let map = object.map(&spec.name).ok_or_else(|| refused(format!("map `{}` is missing", spec.name)))?;
@@ -100,7 +100,7 @@ fn fill(object: &Ebpf, spec: &MapSpec) -> Result<(), EngineError> {
     for (key, value) in &spec.entries {
         writer.put(key, value).map_err(|e| kernel(&what(), e))?;
     }
-    Ok(())
+    writer.put_dense(&spec.dense).map_err(|e| kernel(&what(), e))
 }
 
 fn fill_sub_programs(

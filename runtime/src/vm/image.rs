@@ -150,6 +150,7 @@ impl Vm {
         *next += shape.bytes();
         let mut map = Map::new(shape, at);
         map.fill(&self.world.arena, &spec.entries).map_err(|(i, e)| bad(format!("entry {i}: {e:?}")))?;
+        map.fill_dense(&self.world.arena, &spec.dense).map_err(|e| bad(format!("dense contents: {e:?}")))?;
         Ok((self.world.add(map), at))
     }
 

@@ -3,7 +3,7 @@
 
 use polc_compiler::abi;
 use polc_compiler::bpf::{AluOp, Assembler, Cond, Helper, Insn, MapRef, Reg, Size, Width};
-use polc_compiler::image::{F_NO_PREALLOC, MapKind, MapSpec, PolicyImage, Program};
+use polc_compiler::image::{F_MMAPABLE, F_NO_PREALLOC, MapKind, MapSpec, PolicyImage, Program};
 use polc_compiler::ir::{Direction, Verdict};
 use polc_runtime::{Evaluation, Packet};
 
@@ -82,6 +82,7 @@ pub fn image(programs: Vec<Program>, maps: Vec<MapSpec>) -> PolicyImage {
         maps,
         decisions: Vec::new(),
         files: Vec::new(),
+        hits: Vec::new(),
     }
 }
 
@@ -137,8 +138,41 @@ pub fn allow_sources(prefixes: &[([u8; 4], u32, u32)]) -> PolicyImage {
         max_entries: prefixes.len().max(1) as u32,
         flags: F_NO_PREALLOC,
         entries,
+        dense: Vec::new(),
     };
     image(vec![body.program("sources"), second.program("sources_end")], vec![set, sub_programs(2)])
+}
+
+/// Takes the decision of a destination port below 4 from an array with dense
+/// contents; denies the rest with decision 99.
+pub fn by_dense_array() -> PolicyImage {
+    let mut body = Body::new();
+    let deny = body.asm.new_label();
+    body.load(Reg::R1, abi::STATE_DPORT);
+    body.asm.push(Insn::store(Size::B4, Reg::R10, -4, Reg::R1));
+    body.asm.push(Insn::mov(Reg::R2, Reg::R10));
+    body.asm.push(Insn::alu(AluOp::Add, Reg::R2, -4));
+    body.asm.load_map(Reg::R1, MapRef::Private(0));
+    body.asm.call(Helper::MAP_LOOKUP_ELEM);
+    body.asm.jump_if(Width::W64, Cond::Eq, Reg::R0, 0, deny);
+    body.asm.push(Insn::load(Size::B4, Reg::R1, Reg::R0, 0));
+    body.asm.push(Insn::store(Size::B4, Reg::R7, abi::STATE_DECISION.offset, Reg::R1));
+    body.store(abi::STATE_VERDICT, abi::VERDICT_ALLOW);
+    body.store(abi::STATE_REASON, abi::REASON_POLICY);
+    body.tail_call(MapRef::Shared(abi::PROGS_MAP), abi::SLOT_ALLOWED);
+    body.asm.bind(deny).unwrap();
+    body.decide(Verdict::Deny, 99);
+    let values = MapSpec {
+        name: "values".into(),
+        kind: MapKind::Array,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 4,
+        flags: F_MMAPABLE,
+        entries: Vec::new(),
+        dense: [7u32, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect(),
+    };
+    image(vec![body.program("dense")], vec![values])
 }
 
 pub fn sub_programs(count: u32) -> MapSpec {
@@ -150,6 +184,7 @@ pub fn sub_programs(count: u32) -> MapSpec {
         max_entries: count,
         flags: 0,
         entries: Vec::new(),
+        dense: Vec::new(),
     }
 }
 

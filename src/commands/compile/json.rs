@@ -2,7 +2,7 @@
 
 use polc_compiler::bpf::{MapRef, Names};
 use polc_compiler::image::PolicyImage;
-use polc_compiler::ir::Origin;
+use polc_compiler::ir::{Decision, Origin};
 use serde_json::{Value, json};
 
 use crate::programs::Program;
@@ -19,6 +19,7 @@ pub fn program(text: &mut String, program: &Program) {
         "programs": image.programs.iter().map(|p| part(image, p)).collect::<Vec<_>>(),
         "maps": image.maps.iter().map(map).collect::<Vec<_>>(),
         "decisions": image.decisions.iter().map(|d| decision(image, d)).collect::<Vec<_>>(),
+        "hits": image.hits.iter().map(|credited| numbers(credited)).collect::<Vec<_>>(),
     });
     text.push_str(&line.to_string());
     text.push('\n');
@@ -63,6 +64,7 @@ fn map(map: &polc_compiler::image::MapSpec) -> Value {
         "max_entries": map.max_entries,
         "flags": map.flags,
         "entries": entries,
+        "dense": hex(&map.dense),
     })
 }
 
@@ -85,6 +87,11 @@ fn place(image: &PolicyImage, at: Option<Origin>) -> Value {
         Some((file, at)) => json!({ "file": file, "line": at.line, "column": at.column }),
         None => Value::Null,
     }
+}
+
+/// Indices into the line's decisions.
+fn numbers(decisions: &[Decision]) -> Vec<u32> {
+    decisions.iter().map(|decision| decision.as_u32()).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

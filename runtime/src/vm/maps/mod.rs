@@ -178,6 +178,26 @@ impl Map {
         Ok(())
     }
 
+    /// Stores the values of an array from index 0 on; `values` has them without
+    /// the padding that they have in the arena.
+    pub fn fill_dense(&mut self, arena: &LowArena, values: &[u8]) -> Result<(), MapError> {
+        if values.is_empty() {
+            return Ok(());
+        }
+        let Self::Array(map) = self else { return Err(MapError::Invalid) };
+        let size = map.shape().value_size as usize;
+        if !values.len().is_multiple_of(size) {
+            return Err(MapError::Invalid);
+        }
+        for (index, value) in (0u32..).zip(values.chunks_exact(size)) {
+            let at = map.at(index).ok_or(MapError::Full)?;
+            if !arena.write(at, value) {
+                return Err(MapError::Invalid);
+            }
+        }
+        Ok(())
+    }
+
     pub fn delete(&mut self, key: &[u8]) -> Result<(), MapError> {
         match self {
             Self::Hash(m) => m.delete(key),
