@@ -7,6 +7,10 @@
 //! [`LowArena`] or in the running program's own stack.
 
 mod arena;
+#[cfg(target_os = "linux")]
+pub mod bpf;
+#[cfg(target_os = "linux")]
+mod host;
 mod machine;
 #[cfg(target_os = "linux")]
 mod map_writer;
@@ -14,6 +18,8 @@ mod map_writer;
 mod privileged;
 
 pub use arena::{ArenaError, LowArena};
+#[cfg(target_os = "linux")]
+pub use host::{boot_ns, interface_index, interface_name, monotonic_ns, possible_cpus};
 pub(crate) use machine::{HELPER_ENTER, HELPERS};
 pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
 #[cfg(target_os = "linux")]
