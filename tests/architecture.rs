@@ -106,7 +106,7 @@ fn ir_sees_entity_maps_and_std() {
 #[test]
 fn the_back_end_never_sees_the_front_end() {
     let front = ["manifest", "selector", "resolve", "lint"];
-    for folder in ["compiler/src/passes", "compiler/src/emit", "compiler/src/image"] {
+    for folder in ["compiler/src/address", "compiler/src/passes", "compiler/src/emit", "compiler/src/image"] {
         forbid(
             folder,
             |_, l| crate_modules(l).iter().any(|m| front.contains(m)),

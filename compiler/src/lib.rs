@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod abi;
+pub mod address;
 pub mod bpf;
 pub mod compile;
 pub mod diag;

@@ -25,7 +25,7 @@ use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap, entity_impl};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::ir::{AddrSet, PolicyIr, PortMatch, SideMatch};
+use crate::ir::{AddrSet, PolicyIr, PortMatch, SetKind, SideMatch};
 
 /// Addresses that belong to exactly the same sets.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,11 +67,19 @@ pub struct AddressClasses {
     /// The sets of each class: [`Self::words`] words, bit i of word w is set
     /// number 64 w + i. [`Class::NONE`] is all zero.
     pub rows: PrimaryMap<Class, Box<[u64]>>,
+    /// Whether a set's members may change while the tables are in use.
+    pub open: bool,
     /// A set's bit, if it has one.
     bits: SecondaryMap<AddrSet, PackedOption<SetBit>>,
 }
 
 impl AddressClasses {
+    /// Number of classes, [`Class::NONE`] included.
+    #[expect(clippy::len_without_is_empty, reason = "there is always the class of no set")]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     /// Length of every row in 64-bit words; 0 if no rule uses a set.
     pub fn words(&self) -> usize {
         self.sets.len().div_ceil(64)
@@ -114,7 +122,8 @@ pub fn classify(ir: &PolicyIr) -> AddressClasses {
     let mut rows = Rows::new(sets.len().div_ceil(64));
     let v4 = sweep(v4, &mut rows, |outer, inner| outer.contains(inner));
     let v6 = sweep(v6, &mut rows, |outer, inner| outer.contains(inner));
-    AddressClasses { sets, v4, v6, rows: rows.finish(), bits }
+    let open = sets.values().any(|set| ir.sets[*set].kind == SetKind::Members);
+    AddressClasses { sets, v4, v6, rows: rows.finish(), open, bits }
 }
 
 /// Which sets the rules of evaluated chains look at.

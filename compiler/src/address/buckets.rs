@@ -1,0 +1,293 @@
+//! Exact keys in lines of 64 bytes, two candidate lines for each key.
+//!
+//! ```text
+//! line   key 0 … key s-1 │ value 0 … value s-1 │ (unused) │ overflow
+//! ```
+//!
+//! What: a key lies in the line that its first hash names, or, if that one was
+//! full when the key came, in the line that its second hash names; then the first
+//! line's overflow word is not 0. A value of 0 marks a free slot, whatever its
+//! key. A reader that finds nothing in the first line and no overflow is done:
+//! most look-ups, hits and misses, touch one cache line.
+//!
+//! Why it can change under readers: a new key's words are written while its value
+//! is 0, the overflow word before the value, the value last. A key in use stays
+//! where it is. A freed slot may take another key only when no reader is left that
+//! compared the old one: see [`super::Membership`].
+//!
+//! Cost: 64 / s bytes for each slot; lines are filled to [`FILL`] at most. Building
+//! is linear: keys whose lines are both full move others to their second line.
+
+use serde::{Deserialize, Serialize};
+
+/// 4-byte words of a line.
+pub(super) const LINE_WORDS: usize = 16;
+/// The word that says whether keys overflowed to their second line.
+pub(super) const OVERFLOW: usize = 15;
+/// Keys per hundred slots that capacity is planned for.
+const FILL: u64 = 70;
+/// Seeds that are tried before a set of keys counts as impossible to place.
+const SEEDS: u32 = 8;
+/// Keys that one insertion may move while a table is built.
+const MOVES: u32 = 500;
+
+/// A key: the address's words as they lie in memory (network order), the first
+/// [`Keys::words`] of them; the rest is 0.
+pub(super) type Key = [u32; 4];
+
+/// What the keys of a table are.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Keys {
+    /// IPv4 addresses.
+    Word,
+    /// The upper half of IPv6 addresses.
+    Half,
+    /// IPv6 addresses.
+    Full,
+}
+
+impl Keys {
+    /// 4-byte words of a key.
+    pub const fn words(self) -> usize {
+        match self {
+            Self::Word => 1,
+            Self::Half => 2,
+            Self::Full => 4,
+        }
+    }
+
+    /// Keys in a line.
+    pub const fn slots(self) -> usize {
+        match self {
+            Self::Word => 7,
+            Self::Half => 5,
+            Self::Full => 3,
+        }
+    }
+
+    /// The word in a line where a slot's key begins.
+    pub const fn key_at(self, slot: usize) -> usize {
+        slot * self.words()
+    }
+
+    /// The word in a line that is a slot's value.
+    pub const fn value_at(self, slot: usize) -> usize {
+        self.slots() * self.words() + slot
+    }
+}
+
+/// The shape of a table; code depends on this and on nothing else.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) struct Shape {
+    pub keys: Keys,
+    /// Lines; at least 1, below 2^31.
+    pub lines: u32,
+    /// Chooses the hash functions.
+    pub seed: u32,
+}
+
+impl Shape {
+    /// A table with room for `capacity` keys.
+    pub fn new(keys: Keys, capacity: u64, seed: u32) -> Self {
+        let slots = (capacity * 100).div_ceil(FILL);
+        let lines = slots.div_ceil(keys.slots() as u64).clamp(1, (1 << 31) - 1);
+        Self { keys, lines: lines as u32, seed }
+    }
+
+    /// The multipliers of the first (0) or second (1) hash of keys of a prefix
+    /// length: for the key's lower and upper eight bytes in memory order.
+    pub fn multipliers(&self, which: u8, length: u8) -> [u64; 2] {
+        let base = (u64::from(self.seed) << 16) | (u64::from(length) << 8) | (u64::from(which) << 1);
+        [mix(base) | 1, mix(base | 1) | 1]
+    }
+
+    /// The key's line by its first (0) or second (1) hash: the upper half of the
+    /// product picks it, so that no mask and no power of two is needed.
+    pub fn line(&self, key: &Key, which: u8, length: u8) -> u32 {
+        let [a, b] = self.multipliers(which, length);
+        let half = |i: usize| u64::from(key[i]) | (u64::from(key[i + 1]) << 32);
+        let hash = match self.keys {
+            Keys::Word | Keys::Half => half(0).wrapping_mul(a),
+            Keys::Full => half(0).wrapping_mul(a).wrapping_add(half(2).wrapping_mul(b)),
+        };
+        (((hash >> 32) * u64::from(self.lines)) >> 32) as u32
+    }
+
+    /// Where in the table a line's slot has its value.
+    pub fn value_word(&self, line: u32, slot: usize) -> usize {
+        line as usize * LINE_WORDS + self.keys.value_at(slot)
+    }
+
+    /// Where in the table a line's slot has its key.
+    pub fn key_word(&self, line: u32, slot: usize) -> usize {
+        line as usize * LINE_WORDS + self.keys.key_at(slot)
+    }
+
+    /// A slot's key.
+    #[cfg(test)]
+    pub fn key(&self, words: &[u32], line: u32, slot: usize) -> Key {
+        let at = self.key_word(line, slot);
+        let mut key = [0; 4];
+        key[..self.keys.words()].copy_from_slice(&words[at..at + self.keys.words()]);
+        key
+    }
+}
+
+/// SplitMix64's output function.
+fn mix(x: u64) -> u64 {
+    let mut z = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A key to be placed: its prefix length and its value, which is not 0. Keys that
+/// are equal have different lengths, which their values tell apart.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub key: Key,
+    pub length: u8,
+    pub value: u32,
+}
+
+/// A table that holds the entries, with room for `capacity` of them. `None` if no
+/// seed places them all, which takes keys that were chosen for it.
+pub(super) fn build(keys: Keys, capacity: u64, entries: &[Entry]) -> Option<(Shape, Vec<u32>)> {
+    let capacity = capacity.max(entries.len() as u64);
+    (0..SEEDS).find_map(|seed| {
+        let shape = Shape::new(keys, capacity, seed);
+        Some((shape, place(&shape, entries)?))
+    })
+}
+
+const FREE: u32 = u32::MAX;
+
+fn place(shape: &Shape, entries: &[Entry]) -> Option<Vec<u32>> {
+    let slots = shape.keys.slots();
+    let mut owner = vec![FREE; shape.lines as usize * slots];
+    for first in 0..entries.len() as u32 {
+        settle(shape, entries, &mut owner, first)?;
+    }
+    let mut words = vec![0; shape.lines as usize * LINE_WORDS];
+    for (line, owners) in owner.chunks(slots).enumerate() {
+        for (slot, entry) in owners.iter().enumerate().filter(|(_, o)| **o != FREE) {
+            let entry = &entries[*entry as usize];
+            let at = shape.key_word(line as u32, slot);
+            words[at..at + shape.keys.words()].copy_from_slice(&entry.key[..shape.keys.words()]);
+            words[shape.value_word(line as u32, slot)] = entry.value;
+            let first = shape.line(&entry.key, 0, entry.length);
+            if first as usize != line {
+                words[first as usize * LINE_WORDS + OVERFLOW] = 1;
+            }
+        }
+    }
+    Some(words)
+}
+
+/// Gives an entry a slot, moving others as it takes.
+fn settle(shape: &Shape, entries: &[Entry], owner: &mut [u32], entry: u32) -> Option<()> {
+    let slots = shape.keys.slots();
+    let mut entry = entry;
+    let mut avoid = u32::MAX;
+    for turn in 0..MOVES {
+        let line = |which| shape.line(&entries[entry as usize].key, which, entries[entry as usize].length);
+        let lines = [line(0), line(1)];
+        for line in lines {
+            let at = line as usize * slots;
+            if let Some(free) = (at..at + slots).find(|i| owner[*i] == FREE) {
+                owner[free] = entry;
+                return Some(());
+            }
+        }
+        // Both are full: one key of the line that this one was not driven from
+        // has to go to its other line.
+        let line = if lines[0] == avoid { lines[1] } else { lines[0] };
+        let victim =
+            line as usize * slots + (mix(u64::from(turn) ^ u64::from(entry)) % slots as u64) as usize;
+        avoid = line;
+        std::mem::swap(&mut owner[victim], &mut entry);
+    }
+    None
+}
+
+#[cfg(test)]
+/// Where a key's slot is, in use or not: the index of its value's word. Keys of
+/// the same words are told apart by `is`, which is asked about the value.
+pub(super) fn find(
+    shape: &Shape,
+    words: &[u32],
+    key: &Key,
+    length: u8,
+    is: impl Fn(u32) -> bool,
+) -> Option<usize> {
+    for which in 0..2 {
+        let line = shape.line(key, which, length);
+        for slot in 0..shape.keys.slots() {
+            let at = shape.value_word(line, slot);
+            if is(words[at]) && shape.key(words, line, slot) == *key {
+                return Some(at);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(keys: Keys, n: u32, spread: impl Fn(u32) -> Key) -> Vec<Entry> {
+        (0..n)
+            .map(|i| {
+                let mut key = spread(i);
+                key[keys.words()..].fill(0);
+                Entry { key, length: 128, value: i + 1 }
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_key_is_found_with_its_value() {
+        let spreads: [fn(u32) -> Key; 3] = [
+            |i| [i.swap_bytes(), 0, 0, i.swap_bytes()],
+            |i| [i.wrapping_mul(0x9e37_79b9), i, i.rotate_left(7), !i],
+            |i| [i << 16, 0, i << 20, 5],
+        ];
+        for keys in [Keys::Word, Keys::Half, Keys::Full] {
+            for (s, spread) in spreads.iter().enumerate() {
+                for n in [0, 1, 5, 100, 3_000] {
+                    let all = entries(keys, n, spread);
+                    let (shape, words) = build(keys, u64::from(n), &all).unwrap();
+                    for e in &all {
+                        let at = find(&shape, &words, &e.key, e.length, |v| v != 0);
+                        assert_eq!(at.map(|at| words[at]), Some(e.value), "{keys:?} {s} {n}");
+                    }
+                    assert_eq!(shape.lines as usize * LINE_WORDS, words.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_outside_its_first_line_is_announced_there() {
+        let all = entries(Keys::Full, 5_000, |i| [mix(u64::from(i)) as u32, 0, 0, i]);
+        let (shape, words) = build(Keys::Full, 8_000, &all).unwrap();
+        let mut moved = 0;
+        for e in &all {
+            let first = shape.line(&e.key, 0, e.length);
+            let at = find(&shape, &words, &e.key, e.length, |v| v != 0).unwrap();
+            if at / LINE_WORDS != first as usize {
+                assert_ne!(words[first as usize * LINE_WORDS + OVERFLOW], 0);
+                moved += 1;
+            }
+        }
+        assert!((1..500).contains(&moved), "{moved}");
+    }
+
+    #[test]
+    fn keys_that_cannot_be_told_apart_do_not_fit() {
+        let all = entries(Keys::Word, 15, |_| [7, 0, 0, 0]);
+        assert_eq!(build(Keys::Word, 15, &all), None);
+    }
+}

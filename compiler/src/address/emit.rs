@@ -1,0 +1,308 @@
+//! The look-up code.
+//!
+//! Registers: `r0` to `r5` are scratch, the four bytes below `fp-8` hold a map key,
+//! the four below `fp-12` the best IPv6 prefix so far. Array look-ups are inlined
+//! by the kernel, so every step costs its loads and about fifteen instructions; but
+//! the verifier takes them for calls, which is why addresses are loaded anew from
+//! the packet state after each. IPv4 bytes are loaded one by one: a byte is bounded
+//! for every verifier, where the result of a byte swap is not (Linux 5.10).
+
+use super::buckets::{self, Keys, OVERFLOW};
+use super::layout::{AddressLayout, Nets6, Table};
+use super::{AddressTables, lengths, trie};
+use crate::abi::{Field, STATE_FAMILY};
+use crate::bpf::{AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, MapRef, Reg, Size, Width};
+
+const KEY: i16 = -12;
+const BEST: i16 = -16;
+/// Register of what a table holds.
+const FOUND: Reg = Reg::R4;
+
+/// One look-up: which address, and where the class goes.
+#[derive(Copy, Clone, Debug)]
+pub struct LookUp {
+    /// Register that points to the packet state; `r6` to `r9`.
+    pub state: Reg,
+    /// The address: [`crate::abi::STATE_SRC`] or [`crate::abi::STATE_DST`].
+    pub address: Field,
+    /// Register that gets the class id, zero-extended and below
+    /// [`AddressLayout::class_capacity`]; not `state`.
+    pub class: Reg,
+    /// Index of the first address map among the image's private maps.
+    pub first_map: u32,
+}
+
+impl AddressTables {
+    /// Appends the code of a look-up. It loses `r0` to `r5` and the eight bytes
+    /// below `fp-8`.
+    ///
+    /// # Errors
+    /// Only for labels of another assembler, which a caller cannot pass here.
+    pub fn emit(&self, asm: &mut Assembler, look_up: LookUp) -> Result<(), AsmError> {
+        self.layout.emit(asm, look_up)
+    }
+}
+
+impl AddressLayout {
+    /// As [`AddressTables::emit`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn emit(&self, asm: &mut Assembler, look_up: LookUp) -> Result<(), AsmError> {
+        let (none, done) = (asm.new_label(), asm.new_label());
+        let mut code = Code { asm, layout: self, at: look_up, none, done };
+        code.families()?;
+        let asm = code.asm;
+        asm.bind(none)?;
+        asm.push(Insn::mov(FOUND, 0));
+        asm.bind(done)?;
+        let mask = (self.class_capacity() - 1) as i32;
+        asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: mask.into() });
+        if look_up.class != FOUND {
+            asm.push(Insn::mov(look_up.class, FOUND));
+        }
+        Ok(())
+    }
+}
+
+struct Code<'a> {
+    asm: &'a mut Assembler,
+    layout: &'a AddressLayout,
+    at: LookUp,
+    /// Nothing was found.
+    none: Label,
+    /// The class is in [`FOUND`], with more bits above it perhaps.
+    done: Label,
+}
+
+impl Code<'_> {
+    fn families(&mut self) -> Result<(), AsmError> {
+        let four = self.layout.hosts4.is_some() || self.layout.nets4.is_some();
+        let six = self.layout.hosts6.is_some() || self.layout.nets6.is_some();
+        let v6 = self.asm.new_label();
+        if four || six {
+            self.asm.push(Insn::load(Size::B1, Reg::R1, self.at.state, STATE_FAMILY.offset));
+        }
+        if four {
+            let other = if six { v6 } else { self.none };
+            self.asm.jump_if(Width::W32, Cond::Ne, Reg::R1, 4, other);
+            self.v4()?;
+            self.asm.bind(v6)?;
+        }
+        if six {
+            if !four {
+                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, 4, self.none);
+            }
+            self.v6()?;
+        }
+        Ok(())
+    }
+
+    fn v4(&mut self) -> Result<(), AsmError> {
+        if let Some(shape) = self.layout.hosts4 {
+            self.hosts(Table::Hosts4, &shape, 32)?;
+        }
+        if let Some(shape) = self.layout.nets4 {
+            return self.trie(shape);
+        }
+        self.asm.jump(self.none);
+        Ok(())
+    }
+
+    fn v6(&mut self) -> Result<(), AsmError> {
+        if let Some(shape) = self.layout.hosts6 {
+            self.hosts(Table::Hosts6, &shape, 128)?;
+        }
+        if let Some(nets) = &self.layout.nets6 {
+            return self.nets6(nets);
+        }
+        self.asm.jump(self.none);
+        Ok(())
+    }
+
+    /// Goes to `done` with the class of a listed address, or on.
+    fn hosts(&mut self, table: Table, shape: &buckets::Shape, length: u8) -> Result<(), AsmError> {
+        let miss = self.asm.new_label();
+        for which in 0..2 {
+            self.line(table, shape, length, which);
+            self.key(shape.keys, length);
+            for slot in 0..shape.keys.slots() {
+                let next = self.asm.new_label();
+                self.jump_unless_key(shape.keys, slot, next);
+                self.load_value(shape.keys, slot);
+                self.asm.jump_if(Width::W32, Cond::Ne, FOUND, 0, self.done);
+                self.asm.bind(next)?;
+            }
+            if which == 0 {
+                self.jump_unless_overflow(miss);
+            }
+        }
+        self.asm.bind(miss)
+    }
+
+    /// Leaves a pointer to the key's line in `r0`.
+    fn line(&mut self, table: Table, shape: &buckets::Shape, length: u8, which: u8) {
+        let [a, b] = shape.multipliers(which, length);
+        self.key(shape.keys, length);
+        if shape.keys == Keys::Full {
+            self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: b });
+            self.asm.push(Insn::alu(AluOp::Mul, Reg::R2, Reg::R3));
+        }
+        self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: a });
+        self.asm.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R3));
+        if shape.keys == Keys::Full {
+            self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+        }
+        self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
+        self.asm.push(Insn::alu(AluOp::Mul, Reg::R1, shape.lines as i32));
+        self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
+        self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, Reg::R1));
+        self.value(table);
+    }
+
+    /// Leaves a pointer to the value that the key on the stack names in `r0`.
+    fn value(&mut self, table: Table) {
+        let map = self.at.first_map + self.layout.map(table).unwrap_or_default();
+        self.asm.push(Insn::mov(Reg::R2, Reg::R10));
+        self.asm.push(Insn::alu(AluOp::Add, Reg::R2, i32::from(KEY)));
+        self.asm.load_map(Reg::R1, MapRef::Private(map));
+        self.asm.call(Helper::MAP_LOOKUP_ELEM);
+        self.asm.jump_if(Width::W64, Cond::Eq, Reg::R0, 0, self.none);
+    }
+
+    /// Loads the address, cut to a prefix length, as keys lie in memory: into `r1`,
+    /// and its second half into `r2`.
+    fn key(&mut self, keys: Keys, length: u8) {
+        let (state, at) = (self.at.state, self.at.address.offset);
+        match keys {
+            Keys::Word => self.asm.push(Insn::load(Size::B4, Reg::R1, state, at)),
+            Keys::Half => self.half(Reg::R1, at, length),
+            Keys::Full => {
+                self.half(Reg::R1, at, length.min(64));
+                self.half(Reg::R2, at + 8, length.saturating_sub(64));
+            }
+        }
+    }
+
+    /// Loads eight bytes of the address, of which the first `bits` bits count.
+    fn half(&mut self, to: Reg, at: i16, bits: u8) {
+        if bits == 0 {
+            self.asm.push(Insn::mov(to, 0));
+            return;
+        }
+        self.asm.push(Insn::load(Size::B8, to, self.at.state, at));
+        if bits < 64 {
+            let mask = (u64::MAX << (64 - bits)).swap_bytes();
+            self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: mask });
+            self.asm.push(Insn::alu(AluOp::And, to, Reg::R3));
+        }
+    }
+
+    /// Compares a slot of the line at `r0` with the key in `r1` and `r2`.
+    fn jump_unless_key(&mut self, keys: Keys, slot: usize, other: Label) {
+        let at = (keys.key_at(slot) * 4) as i16;
+        let (size, width) = match keys {
+            Keys::Word => (Size::B4, Width::W32),
+            Keys::Half | Keys::Full => (Size::B8, Width::W64),
+        };
+        self.asm.push(Insn::load(size, Reg::R3, Reg::R0, at));
+        self.asm.jump_if(width, Cond::Ne, Reg::R3, Reg::R1, other);
+        if keys == Keys::Full {
+            self.asm.push(Insn::load(size, Reg::R3, Reg::R0, at + 8));
+            self.asm.jump_if(width, Cond::Ne, Reg::R3, Reg::R2, other);
+        }
+    }
+
+    /// Loads a slot's value.
+    fn load_value(&mut self, keys: Keys, slot: usize) {
+        let at = (keys.value_at(slot) * 4) as i16;
+        self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, at));
+    }
+
+    /// Goes to `miss` unless keys of the line at `r0` are in their second line.
+    fn jump_unless_overflow(&mut self, miss: Label) {
+        self.asm.push(Insn::load(Size::B4, Reg::R3, Reg::R0, (OVERFLOW * 4) as i16));
+        self.asm.jump_if(Width::W32, Cond::Eq, Reg::R3, 0, miss);
+    }
+
+    /// Goes to `done` with an IPv4 address's leaf.
+    fn trie(&mut self, shape: trie::Shape) -> Result<(), AsmError> {
+        let first = if shape.wide {
+            self.asm.push(Insn::load(Size::B1, FOUND, self.at.state, self.at.address.offset));
+            1
+        } else {
+            self.asm.push(Insn::mov(FOUND, 0));
+            0
+        };
+        for byte in first..4 {
+            self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, FOUND));
+            self.value(Table::Nets4);
+            self.asm.push(Insn::load(Size::B1, Reg::R1, self.at.state, self.at.address.offset + byte));
+            self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2));
+            self.asm.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
+            self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
+            if byte < 3 {
+                self.asm.jump_if(Width::W32, Cond::SignedGe, FOUND, 0, self.done);
+                let chunk = !trie::POINTER as i32;
+                self.asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: chunk.into() });
+            }
+        }
+        self.asm.jump(self.done);
+        Ok(())
+    }
+
+    /// Goes to `done` with the class of the longest IPv6 prefix.
+    fn nets6(&mut self, nets: &Nets6) -> Result<(), AsmError> {
+        self.asm.push(Insn::store(Size::B4, Reg::R10, BEST, 0));
+        let end = self.asm.new_label();
+        self.search(nets, 0, nets.lengths.len(), end)?;
+        self.asm.bind(end)?;
+        self.asm.push(Insn::load(Size::B4, FOUND, Reg::R10, BEST));
+        self.asm.jump(self.done);
+        Ok(())
+    }
+
+    /// Searches the lengths `from..to`; goes to `end` with the best so far on the
+    /// stack, or to `done`.
+    fn search(&mut self, nets: &Nets6, from: usize, to: usize, end: Label) -> Result<(), AsmError> {
+        if from == to {
+            self.asm.jump(end);
+            return Ok(());
+        }
+        let mid = lengths::middle(from, to);
+        let (hit, miss) = (self.asm.new_label(), self.asm.new_label());
+        self.prefix(nets, nets.lengths[mid], hit, miss)?;
+        self.asm.bind(hit)?;
+        if mid + 1 == to {
+            self.asm.jump(self.done);
+        } else {
+            self.asm.push(Insn::store(Size::B4, Reg::R10, BEST, FOUND));
+            self.search(nets, mid + 1, to, end)?;
+        }
+        self.asm.bind(miss)?;
+        self.search(nets, from, mid, end)
+    }
+
+    /// Goes to `hit` with the value of the address's prefix of a length, or to `miss`.
+    fn prefix(&mut self, nets: &Nets6, length: u8, hit: Label, miss: Label) -> Result<(), AsmError> {
+        let shape = &nets.buckets;
+        for which in 0..2 {
+            self.line(Table::Nets6, shape, length, which);
+            self.key(shape.keys, length);
+            for slot in 0..shape.keys.slots() {
+                let next = self.asm.new_label();
+                self.jump_unless_key(shape.keys, slot, next);
+                self.load_value(shape.keys, slot);
+                self.asm.push(Insn::mov(Reg::R5, FOUND));
+                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R5, lengths::CLASS_BITS as i32));
+                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R5, lengths::tag(length) as i32, hit);
+                self.asm.bind(next)?;
+            }
+            if which == 0 {
+                self.jump_unless_overflow(miss);
+            }
+        }
+        self.asm.jump(miss);
+        Ok(())
+    }
+}
