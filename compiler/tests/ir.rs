@@ -78,7 +78,8 @@ fn classes(ir: &PolicyIr) -> String {
     for (bit, set) in &classes.sets {
         let _ = writeln!(out, "{bit} = {set} {}", ir.sets[*set].name);
     }
-    for (class, row) in &classes.rows {
+    for class in classes.classes() {
+        let row = classes.row(class);
         let sets: Vec<_> = classes.sets.values().filter(|set| classes.contains(class, **set)).collect();
         let _ = writeln!(out, "{class} = {row:x?} {sets:?}");
     }

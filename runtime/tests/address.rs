@@ -8,14 +8,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use engines::*;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use polc_compiler::abi;
-use polc_compiler::address::{AddressLimits, AddressTables, LookUp};
+use polc_compiler::address::{AddressClasses, AddressLimits, AddressTables, LookUp, classify};
 use polc_compiler::bpf::{Insn, MapRef, Reg, Size};
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{
     Action, AddrSetData, ChainData, ChainEnd, DecisionData, DecisionKind, Direction, Flow, Match, PolicyIr,
     RuleData, RuleOrigins, SetKind, SideMatch,
 };
-use polc_compiler::passes::{AddressClasses, classify};
 use polc_runtime::packet::build;
 use polc_runtime::vm::{Vm, VmEngine, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine};

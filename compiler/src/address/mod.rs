@@ -23,16 +23,19 @@
 //! the tables fit exactly, since only a new policy changes them.
 
 mod buckets;
+mod class_sets;
+mod classify;
 mod emit;
 mod layout;
 mod lengths;
 mod trie;
 
+pub(crate) use classify::used_sets;
+pub use classify::{AddressClasses, Class, SetBit, classify};
 pub use emit::LookUp;
 pub use layout::AddressLayout;
 
 use crate::image::{F_MMAPABLE, MapKind, MapSpec};
-use crate::passes::AddressClasses;
 
 use buckets::{Entry, Keys};
 use layout::{Nets6, Table};

@@ -95,9 +95,9 @@ fn leaves(
 
 fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, EmitError> {
     let value_size = classes.words() as u32 * 8;
-    let entries = classes.rows.iter().filter(|(_, row)| row.iter().any(|word| *word != 0));
-    let entries = entries.map(|(class, row)| {
-        let value = row.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let entries = classes.classes().filter(|class| !classes.sets_of(*class).is_empty());
+    let entries = entries.map(|class| {
+        let value = classes.row(class).iter().flat_map(|word| word.to_le_bytes()).collect();
         (class.as_u32().to_le_bytes().to_vec(), value)
     });
     let mut entries: Vec<(Vec<u8>, Vec<u8>)> = entries.collect();
@@ -107,7 +107,7 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         kind: MapKind::Array,
         key_size: 4,
         value_size,
-        max_entries: capacity(ROWS_MAP, classes.rows.len(), LEAST_ROWS, value_size, options)?,
+        max_entries: capacity(ROWS_MAP, classes.len(), LEAST_ROWS, value_size, options)?,
         flags: 0,
         entries,
         dense: Vec::new(),

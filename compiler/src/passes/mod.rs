@@ -1,15 +1,12 @@
-//! Optimisation passes over [`crate::ir::PolicyIr`], and facts that the emitter
-//! builds on.
+//! Optimisation passes over [`crate::ir::PolicyIr`], and the plan that splits what
+//! is too large for one program.
 //!
 //! A pass is one file and one function. [`optimize`] is the pipeline: a plain
 //! sequence with the verifier after each step. Every pass keeps verdict, decision
 //! and log records of every packet; each file says why.
 //!
-//! [`classify`] and [`plan`] are not optimisations: the emitter calls them on the
-//! optimised IR. Flat dispatch (columns by protocol and port, rows by class) will
-//! be one more set of facts beside [`classify`], computed from the same IR.
+//! [`plan`] is not an optimisation: the emitter calls it on the optimised IR.
 
-mod classify;
 mod cost;
 mod facts;
 mod nets;
@@ -21,7 +18,7 @@ mod reorder;
 #[cfg(test)]
 mod testing;
 
-pub use classify::{AddressClasses, Class, SetBit, classify};
+pub use crate::address::{AddressClasses, Class, SetBit, classify};
 pub use cost::{Profile, cost};
 pub use normalise::{Normalised, normalise};
 pub use plan::{Budget, MAX_SEGMENTS, Piece, PlanError, ProgramPlan, Segment, plan};

@@ -20,9 +20,9 @@ use std::collections::BTreeSet;
 use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 
-use super::classify::used_sets;
 use super::facts;
 use super::normalise::never;
+use crate::address::used_sets;
 use crate::ir::{Action, AddrSet, Chain, ChainData, ChainEnd, Match, PolicyIr, PortMatch, Rule, SideMatch};
 
 /// Pairs of rules that one chain's search for covered rules looks at: about

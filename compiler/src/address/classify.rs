@@ -2,8 +2,8 @@
 //!
 //! What: two addresses are in one class exactly if every set that rules use holds
 //! both or neither. A packet's address is looked up once per side and gives its
-//! class; the class's row of bits answers every set criterion. Facts, not a
-//! rewrite: the IR stays as it is.
+//! class; the sets of the class answer every set criterion. Facts, not a rewrite:
+//! the IR stays as it is.
 //!
 //! Why sound: the sets that hold an address are those with a prefix that covers
 //! it. Along the prefixes that cover an address, from short to long, the union of
@@ -12,19 +12,23 @@
 //!
 //! Membership is data: bit indices follow from which sets the rules use, never
 //! from their members, so that a changed member changes tables and no code. For
-//! the same reason a set without members still has its bit. Classes and rows
+//! the same reason a set without members still has its bit. Classes and their sets
 //! follow from the members.
 //!
-//! Cost: sorting the n prefixes, then one sweep with a stack; each distinct
-//! prefix copies and looks up one row (b bits): O(n log n · b/64) words.
+//! Cost: sorting the n prefixes, then one sweep with a stack. A prefix whose sets
+//! come upon a class as another prefix's did costs one look-up in a hash table of
+//! its own sets; the first of its kind writes the new class's list. Classes are
+//! lists of sets, so that many sets cost no more than the memberships there are.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap, entity_impl};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::class_sets::ClassSets;
 use crate::ir::{AddrSet, PolicyIr, PortMatch, SetKind, SideMatch};
 
 /// Addresses that belong to exactly the same sets.
@@ -54,7 +58,7 @@ impl SetBit {
     }
 }
 
-/// The partition, as a longest-prefix table per family and a row per class.
+/// The partition: a longest-prefix table per family, and the sets of each class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AddressClasses {
     /// The sets that rules in evaluated chains use, ascending: one bit each.
@@ -64,11 +68,12 @@ pub struct AddressClasses {
     pub v4: Vec<(Ipv4Net, Class)>,
     /// IPv6 prefixes, likewise.
     pub v6: Vec<(Ipv6Net, Class)>,
-    /// The sets of each class: [`Self::words`] words, bit i of word w is set
-    /// number 64 w + i. [`Class::NONE`] is all zero.
-    pub rows: PrimaryMap<Class, Box<[u64]>>,
     /// Whether a set's members may change while the tables are in use.
     pub open: bool,
+    classes: ClassSets,
+    /// For each prefix of a table the index of the one around it.
+    around4: Vec<u32>,
+    around6: Vec<u32>,
     /// A set's bit, if it has one.
     bits: SecondaryMap<AddrSet, PackedOption<SetBit>>,
 }
@@ -77,12 +82,29 @@ impl AddressClasses {
     /// Number of classes, [`Class::NONE`] included.
     #[expect(clippy::len_without_is_empty, reason = "there is always the class of no set")]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.classes.len()
+    }
+
+    /// All classes, ascending.
+    pub fn classes(&self) -> impl Iterator<Item = Class> + use<> {
+        (0..self.classes.len()).map(Class::new)
+    }
+
+    /// The sets that hold a class's addresses, ascending. Empty for an id that is
+    /// no class.
+    pub fn sets_of(&self, class: Class) -> &[SetBit] {
+        self.classes.sets(class)
     }
 
     /// Length of every row in 64-bit words; 0 if no rule uses a set.
     pub fn words(&self) -> usize {
         self.sets.len().div_ceil(64)
+    }
+
+    /// The sets of a class as [`Self::words`] words: bit i of word w is set number
+    /// 64 w + i. All zero for [`Class::NONE`].
+    pub fn row(&self, class: Class) -> Vec<u64> {
+        row(self.words(), self.sets_of(class))
     }
 
     /// The set's bit; `None` if no rule in an evaluated chain uses the set.
@@ -92,20 +114,45 @@ impl AddressClasses {
 
     /// Whether the addresses of a class are in a set; false for a set without bit.
     pub fn contains(&self, class: Class, set: AddrSet) -> bool {
-        self.bit(set).is_some_and(|bit| self.rows[class][bit.word()] & bit.mask() != 0)
+        self.bit(set).is_some_and(|bit| self.sets_of(class).binary_search(&bit).is_ok())
     }
 
-    /// The class of an address. Linear; for tests, tools and checks of tables.
+    /// The class of an address. Cost: a binary search, then one step for each
+    /// prefix that lies around the last one before the address and not around it.
     pub fn class_of(&self, address: IpAddr) -> Class {
-        fn longest<N>(table: &[(N, Class)], covers: impl Fn(&N) -> Option<u8>) -> Class {
-            let covering = table.iter().filter_map(|(net, class)| Some((covers(net)?, *class)));
-            covering.max_by_key(|(length, _)| *length).map_or(Class::NONE, |(_, class)| class)
+        fn longest<N>(
+            table: &[(N, Class)],
+            around: &[u32],
+            after: usize,
+            covers: impl Fn(&N) -> bool,
+        ) -> Class {
+            let mut at = after.checked_sub(1).map_or(OUTERMOST, |last| last as u32);
+            while let Some((net, class)) = table.get(at as usize) {
+                if covers(net) {
+                    return *class;
+                }
+                at = around[at as usize];
+            }
+            Class::NONE
         }
         match address {
-            IpAddr::V4(a) => longest(&self.v4, |net| net.contains(&a).then(|| net.prefix_len())),
-            IpAddr::V6(a) => longest(&self.v6, |net| net.contains(&a).then(|| net.prefix_len())),
+            IpAddr::V4(a) => {
+                let after = self.v4.partition_point(|(net, _)| net.network() <= a);
+                longest(&self.v4, &self.around4, after, |net| net.contains(&a))
+            }
+            IpAddr::V6(a) => {
+                let after = self.v6.partition_point(|(net, _)| net.network() <= a);
+                longest(&self.v6, &self.around6, after, |net| net.contains(&a))
+            }
         }
     }
+}
+
+/// Sets as `words` words of bits.
+pub(crate) fn row(words: usize, sets: &[SetBit]) -> Vec<u64> {
+    let mut row = vec![0; words];
+    sets.iter().for_each(|bit| row[bit.word()] |= bit.mask());
+    row
 }
 
 /// Computes the address classes of all sets that rules in evaluated chains use,
@@ -119,15 +166,15 @@ pub fn classify(ir: &PolicyIr) -> AddressClasses {
         }
     }
     let (v4, v6) = members(ir, &sets);
-    let mut rows = Rows::new(sets.len().div_ceil(64));
-    let v4 = sweep(v4, &mut rows, |outer, inner| outer.contains(inner));
-    let v6 = sweep(v6, &mut rows, |outer, inner| outer.contains(inner));
+    let mut classes = ClassSets::new();
+    let (v4, around4) = sweep(v4, &mut classes, |outer, inner| outer.contains(inner));
+    let (v6, around6) = sweep(v6, &mut classes, |outer, inner| outer.contains(inner));
     let open = sets.values().any(|set| ir.sets[*set].kind == SetKind::Members);
-    AddressClasses { sets, v4, v6, rows: rows.finish(), open, bits }
+    AddressClasses { sets, v4, v6, open, classes, around4, around6, bits }
 }
 
 /// Which sets the rules of evaluated chains look at.
-pub(super) fn used_sets(ir: &PolicyIr) -> SecondaryMap<AddrSet, bool> {
+pub(crate) fn used_sets(ir: &PolicyIr) -> SecondaryMap<AddrSet, bool> {
     let mut used = SecondaryMap::with_capacity(ir.sets.len());
     used.resize(ir.sets.len());
     for rule in ir.order.iter().flat_map(|chain| &ir.chains[*chain].rules) {
@@ -140,7 +187,7 @@ pub(super) fn used_sets(ir: &PolicyIr) -> SecondaryMap<AddrSet, bool> {
 }
 
 /// Every set that one side's criteria look at, in order of appearance.
-pub(super) fn side_sets(side: &SideMatch) -> impl Iterator<Item = AddrSet> {
+pub(crate) fn side_sets(side: &SideMatch) -> impl Iterator<Item = AddrSet> {
     let named = side.ports.iter().flatten().chain(&side.not_ports).filter_map(|port| match port {
         PortMatch::Named { set, .. } => Some(*set),
         PortMatch::Range(..) => None,
@@ -166,64 +213,40 @@ fn members(ir: &PolicyIr, sets: &PrimaryMap<SetBit, AddrSet>) -> (Members<Ipv4Ne
     (v4, v6)
 }
 
+/// The prefix around one that has none.
+const OUTERMOST: u32 = u32::MAX;
+
 /// Goes through prefixes in ascending order with the stack of those around the
 /// current one, and keeps a prefix if its class is not that of the one around it.
+/// Gives the kept ones, and the index of the one around each.
 fn sweep<N: Copy + PartialEq>(
     members: Members<N>,
-    rows: &mut Rows,
+    classes: &mut ClassSets,
     contains: impl Fn(&N, &N) -> bool,
-) -> Vec<(N, Class)> {
-    let mut table = Vec::new();
-    let mut around: Vec<(N, Class)> = Vec::new();
+) -> (Vec<(N, Class)>, Vec<u32>) {
+    let bits: Vec<SetBit> = members.iter().map(|(_, bit)| *bit).collect();
+    let mut known: HashMap<(Class, &[SetBit]), Class, BuildHasherDefault<std::hash::DefaultHasher>> =
+        HashMap::default();
+    let (mut table, mut around): (Vec<(N, Class)>, Vec<u32>) = (Vec::new(), Vec::new());
+    let mut last = OUTERMOST;
+    let mut from = 0;
     for same in members.chunk_by(|a, b| a.0 == b.0) {
-        let net = same[0].0;
-        while around.last().is_some_and(|(outer, _)| !contains(outer, &net)) {
-            around.pop();
+        let (net, bits) = (same[0].0, &bits[from..from + same.len()]);
+        from += same.len();
+        while let Some((outer, _)) = table.get(last as usize)
+            && !contains(outer, &net)
+        {
+            last = around[last as usize];
         }
-        let outer = around.last().map_or(Class::NONE, |(_, class)| *class);
-        let class = rows.with(outer, same.iter().map(|(_, bit)| *bit));
+        let outer = table.get(last as usize).map_or(Class::NONE, |(_, class)| *class);
+        let class = *known.entry((outer, bits)).or_insert_with(|| classes.with(outer, bits));
         if class != outer {
             table.push((net, class));
-            around.push((net, class));
+            around.push(last);
+            last = table.len() as u32 - 1;
         }
     }
-    table
-}
-
-/// Distinct rows, numbered in order of appearance.
-struct Rows {
-    ids: BTreeMap<Box<[u64]>, Class>,
-    scratch: Vec<u64>,
-    /// A class's row; the same boxes again, since rows are looked up both ways.
-    rows: PrimaryMap<Class, Box<[u64]>>,
-}
-
-impl Rows {
-    fn new(words: usize) -> Self {
-        let zero: Box<[u64]> = vec![0; words].into();
-        let mut rows = PrimaryMap::new();
-        let none = rows.push(zero.clone());
-        Self { ids: BTreeMap::from([(zero, none)]), scratch: vec![0; words], rows }
-    }
-
-    /// The class whose row is that of `class` plus the bits.
-    fn with(&mut self, class: Class, bits: impl Iterator<Item = SetBit>) -> Class {
-        self.scratch.copy_from_slice(&self.rows[class]);
-        for bit in bits {
-            self.scratch[bit.word()] |= bit.mask();
-        }
-        if let Some(known) = self.ids.get(self.scratch.as_slice()) {
-            return *known;
-        }
-        let row: Box<[u64]> = self.scratch.as_slice().into();
-        let class = self.rows.push(row.clone());
-        self.ids.insert(row, class);
-        class
-    }
-
-    fn finish(self) -> PrimaryMap<Class, Box<[u64]>> {
-        self.rows
-    }
+    (table, around)
 }
 
 #[cfg(test)]
@@ -274,8 +297,8 @@ mod tests {
         let table: Vec<String> = classes
             .v4
             .iter()
-            .map(|(net, class)| format!("{net} {:04b}", classes.rows[*class][0]))
-            .chain(classes.v6.iter().map(|(net, class)| format!("{net} {:04b}", classes.rows[*class][0])))
+            .map(|(net, class)| format!("{net} {:04b}", classes.row(*class)[0]))
+            .chain(classes.v6.iter().map(|(net, class)| format!("{net} {:04b}", classes.row(*class)[0])))
             .collect();
         assert_eq!(table, ["10.0.0.0/8 0001", "10.1.0.0/16 0111", "10.2.0.0/16 0011", "fd00::/8 0100"]);
         assert_eq!(classes.class_of("11.0.0.1".parse().unwrap()), Class::NONE);
@@ -298,7 +321,7 @@ mod tests {
             }
             let after = classify(&ir);
             assert_eq!(before.sets, after.sets, "seed {seed}");
-            assert_eq!(after.rows.len(), 1);
+            assert_eq!(after.len(), 1);
         }
     }
 
@@ -324,18 +347,41 @@ mod tests {
         assert!(checked > 100_000, "{checked}");
     }
 
-    #[test]
-    fn hundred_thousand_prefixes_in_ten_thousand_sets() {
+    /// Sets of the given hosts, all used by one rule.
+    fn with_hosts(sets: impl Iterator<Item = Vec<u32>>) -> PolicyIr {
         let mut ir = with_sets(&[]);
-        for i in 0..10_000_u32 {
-            let host = |j: u32| std::net::Ipv4Addr::from(0x0a00_0000 + i * 8 + j * 3);
-            let mut nets: Vec<IpNet> = (0..10).map(|j| IpNet::from(IpAddr::from(host(j)))).collect();
-            nets.sort();
+        for hosts in sets {
+            let nets =
+                hosts.into_iter().map(|h| IpNet::from(IpAddr::from(std::net::Ipv4Addr::from(h)))).collect();
             let id = ir.sets.push(AddrSetData { kind: SetKind::Members, name: String::new(), nets });
             ir.rules[crate::ir::Rule::from_u32(0)].matches.src.in_sets.push(id);
         }
-        let classes = classify(&ir);
+        ir
+    }
+
+    #[test]
+    fn hundred_thousand_prefixes_in_ten_thousand_sets() {
+        let hosts = |i: u32| (0..10).map(|j| 0x0a00_0000 + i * 8 + j * 3).collect();
+        let classes = classify(&with_hosts((0..10_000).map(hosts)));
         assert_eq!(classes.words(), 157);
         assert!(classes.v4.len() > 50_000, "{}", classes.v4.len());
+    }
+
+    /// Rows of bits would take 1.25 GB.
+    #[test]
+    fn hundred_thousand_sets_of_one_host_each() {
+        let classes = classify(&with_hosts((0..100_000).map(|i| vec![i * 2])));
+        assert_eq!((classes.len(), classes.v4.len()), (100_001, 100_000));
+        assert_eq!(classes.sets_of(Class::from_u32(7)), [SetBit::from_u32(6)]);
+        assert!(classes.contains(classes.class_of("0.0.0.2".parse().unwrap()), AddrSet::from_u32(1)));
+    }
+
+    #[test]
+    fn a_million_hosts_and_a_thousand_sets_for_each_of_some() {
+        let classes = classify(&with_hosts(std::iter::once((0..1_000_000).collect())));
+        assert_eq!((classes.len(), classes.v4.len()), (2, 1_000_000));
+        let classes = classify(&with_hosts((0..1_000).map(|_| (0..300).collect())));
+        assert_eq!((classes.len(), classes.v4.len()), (2, 300));
+        assert_eq!(classes.sets_of(Class::from_u32(1)).len(), 1_000);
     }
 }
