@@ -36,3 +36,9 @@ pub fn error(message: &str) {
 pub fn warning(message: &str) {
     let _ = writeln!(anstream::stderr(), "\x1b[1;33mwarning\x1b[0m: {message}");
 }
+
+/// Says on stderr what happened, as a line of a log.
+#[cfg(target_os = "linux")]
+pub fn log(level: &str, message: &str) {
+    let _ = writeln!(anstream::stderr(), "{level} {message}");
+}

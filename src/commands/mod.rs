@@ -1,10 +1,18 @@
 //! One module per subcommand.
 
+#[cfg(target_os = "linux")]
+mod attach;
+#[cfg(target_os = "linux")]
+mod bpffs;
 mod check;
 mod compile;
+#[cfg(target_os = "linux")]
+mod detach;
 mod explain;
 mod manual;
 mod run;
+#[cfg(target_os = "linux")]
+mod status;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use polc_compiler::ir::Direction;
@@ -33,6 +41,15 @@ enum Command {
     Run(run::Args),
     /// Say why one packet is allowed or denied, rule by rule
     Explain(Box<explain::Args>),
+    /// Enforce an endpoint's policy at an interface (again: replaces it in place)
+    #[cfg(target_os = "linux")]
+    Attach(attach::Args),
+    /// Take policy off an interface
+    #[cfg(target_os = "linux")]
+    Detach(detach::Args),
+    /// Show what is attached
+    #[cfg(target_os = "linux")]
+    Status(status::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -49,6 +66,12 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Compile(args) => compile::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Explain(args) => explain::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Attach(args) => attach::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Detach(args) => detach::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Status(args) => status::run(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

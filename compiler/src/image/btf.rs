@@ -31,6 +31,13 @@ const INT_SIGNED: u32 = 1 << 24;
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Type(u32);
 
+impl Type {
+    /// The number that records refer to it by.
+    pub fn index(self) -> u32 {
+        self.0
+    }
+}
+
 /// A source line: where its instructions start, in bytes of the section.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct LineInfo {

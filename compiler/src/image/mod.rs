@@ -3,6 +3,7 @@
 //! tables that lead from an instruction or a decision back to the policy.
 
 mod btf;
+mod debug;
 mod elf;
 mod lines;
 mod listing;
@@ -10,6 +11,7 @@ mod shared;
 mod source;
 mod update;
 
+pub use debug::{DebugInfo, debug_info};
 pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
 pub use shared::{SHARED_MAPS, shared_map};

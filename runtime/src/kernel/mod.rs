@@ -13,7 +13,20 @@
 //! Cost: one system call to run and one to read the state per packet; an entry
 //! object is loaded per attachment, when its first packet comes.
 
+mod dataplane;
+mod digest;
+mod entry;
+mod error;
+mod hook;
+mod image;
 mod load;
+mod lock;
+mod netlink;
+mod pins;
+mod record;
+mod step;
+pub mod support;
+mod view;
 
 use std::error::Error;
 
@@ -23,7 +36,14 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use polc_compiler::abi;
 use polc_compiler::ir::{Direction, Verdict};
 
+pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, detach_all};
+pub use self::error::LoaderError;
+pub use self::hook::Hook;
+pub use self::image::Policy;
 use self::load::{Image, load_image};
+pub use self::pins::Pins;
+pub use self::record::{DecisionRecord, ImageRecord, InterfaceRecord, Place, SetRecord};
+pub use self::view::{Attachment as InterfaceStatus, DirectionStatus, View};
 use crate::sys::{CpuPin, PrivateBpfFs};
 use crate::vm::object::EntryObject;
 use crate::{Attachment, AttachmentSpec, Engine, EngineError, Evaluation, Packet};

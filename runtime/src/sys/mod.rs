@@ -15,6 +15,8 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod map_writer;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod privileged;
 
 pub use arena::{ArenaError, LowArena};
@@ -25,7 +27,9 @@ pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
 #[cfg(target_os = "linux")]
 pub use map_writer::MapWriter;
 #[cfg(target_os = "linux")]
-pub use privileged::{CpuPin, PrivateBpfFs};
+pub use netlink::RouteSocket;
+#[cfg(target_os = "linux")]
+pub use privileged::{CpuPin, PrivateBpfFs, is_bpffs, mount_bpffs};
 
 /// A system call failed; `source()` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]

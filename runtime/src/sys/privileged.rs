@@ -56,6 +56,38 @@ impl Drop for PrivateBpfFs {
     }
 }
 
+/// Whether a path lies on a bpffs.
+///
+/// # Errors
+/// What the kernel says: `ENOENT`.
+pub fn is_bpffs(path: &Path) -> Result<bool, SyscallError> {
+    /// `BPF_FS_MAGIC`.
+    const MAGIC: u32 = 0xcafe_4a11;
+    let path = c_string(path)?;
+    // SAFETY: a struct of integers, for which zero is a value.
+    let mut answer: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: a string that ends with a zero, and a writable struct.
+    if unsafe { libc::statfs(path.as_ptr(), &mut answer) } != 0 {
+        return Err(SyscallError::last("statfs"));
+    }
+    Ok(answer.f_type as u32 == MAGIC)
+}
+
+/// Mounts a bpffs on a directory.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without CAP_SYS_ADMIN, `ENOENT`.
+pub fn mount_bpffs(path: &Path) -> Result<(), SyscallError> {
+    let target = c_string(path)?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    // SAFETY: strings that end with a zero (and a null for no options) and live
+    // over the call; the kernel copies them.
+    let result = unsafe {
+        libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast())
+    };
+    if result == 0 { Ok(()) } else { Err(SyscallError::last("mount")) }
+}
+
 fn private_directory() -> Result<PathBuf, SyscallError> {
     let template = c_string(&std::env::temp_dir().join("polc-bpffs-XXXXXX"))?;
     let mut bytes = template.into_bytes_with_nul();

@@ -126,7 +126,7 @@ impl EntryObject {
 }
 
 /// An instruction in wire format.
-fn bytes(insn: &aya_obj::generated::bpf_insn) -> [u8; 8] {
+pub(crate) fn bytes(insn: &aya_obj::generated::bpf_insn) -> [u8; 8] {
     let [off0, off1] = insn.off.to_le_bytes();
     let [imm0, imm1, imm2, imm3] = insn.imm.to_le_bytes();
     [insn.code, insn.dst_reg() | insn.src_reg() << 4, off0, off1, imm0, imm1, imm2, imm3]

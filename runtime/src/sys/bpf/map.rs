@@ -279,6 +279,18 @@ impl Map {
         unsafe { bpf(NAME, Command::MapUpdateBatch, &mut attribute) }.map(drop)
     }
 
+    /// Bytes of memory that the kernel holds for it, as it accounts for them.
+    ///
+    /// # Errors
+    /// `/proc` is not mounted.
+    pub fn memory(&self) -> Result<u64, SyscallError> {
+        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let text = std::fs::read_to_string(path)
+            .map_err(|io_error| SyscallError { call: "read of /proc/self/fdinfo", io_error })?;
+        let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+        Ok(line.and_then(|number| number.trim().parse().ok()).unwrap_or(0))
+    }
+
     /// Refuses every further write through a system call.
     ///
     /// # Errors
