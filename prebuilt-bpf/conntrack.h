@@ -16,15 +16,6 @@
 
 #define SECONDS 1000000000ull
 
-/* Idle time after which an entry counts as none. Calico's defaults. */
-#define TIMEOUT_TCP_HALF_OPEN (20 * SECONDS)
-#define TIMEOUT_TCP_ESTABLISHED (3600 * SECONDS)
-#define TIMEOUT_TCP_CLOSED (30 * SECONDS)
-#define TIMEOUT_TCP_RESET (40 * SECONDS)
-#define TIMEOUT_UDP (60 * SECONDS)
-#define TIMEOUT_ICMP (5 * SECONDS)
-#define TIMEOUT_OTHER (600 * SECONDS)
-
 enum {
 	TCP_FIN = 1,
 	TCP_SYN = 2,
@@ -49,21 +40,33 @@ struct polc_conntrack_key {
 	__u8 zero;
 };
 
+_Static_assert(sizeof(struct polc_conntrack_key) == POLC_CONNTRACK_KEY_SIZE, "conntrack key size");
+
+/* What was seen in one direction. */
+struct polc_conntrack_leg {
+	__u8 seen;
+	__u8 syn;
+	__u8 ack;
+	__u8 fin;
+	__u8 rst;
+	__u8 zero[3];
+};
+
 struct polc_conntrack_value {
 	__u64 created;
 	__u64 last_seen;
+	__u32 generation;
 	__u8 opened_by_egress;
-	__u8 replied;	/* the other side than the opener answered */
-	__u8 confirmed; /* TCP: the opener acknowledged after that */
-	__u8 reset;	/* TCP: one side sent RST */
-	__u8 fin_egress; /* TCP: the endpoint sent FIN */
-	__u8 fin_ingress; /* TCP: the other side sent FIN */
+	__u8 confirmed; /* TCP: the opener acknowledged an answer */
 	__u8 zero[2];
+	struct polc_conntrack_leg ingress;
+	struct polc_conntrack_leg egress;
 };
+_Static_assert(sizeof(struct polc_conntrack_value) == POLC_CONNTRACK_VALUE_SIZE, "conntrack value size");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, POLC_CONNTRACK_ENTRIES);
 	__type(key, struct polc_conntrack_key);
 	__type(value, struct polc_conntrack_value);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
@@ -120,37 +123,54 @@ INLINE void conntrack_key(const struct polc_state *st, struct polc_conntrack_key
 
 INLINE __u64 conntrack_timeout(const struct polc_state *st, const struct polc_conntrack_value *entry)
 {
+	const struct polc_conntrack_leg *answers = entry->opened_by_egress ? &entry->ingress : &entry->egress;
+
 	if (st->flags & POLC_FLAG_ICMP)
-		return TIMEOUT_ICMP;
+		return POLC_TIMEOUT_ECHO;
 	if (st->protocol == IPPROTO_UDP)
-		return TIMEOUT_UDP;
+		return answers->seen ? POLC_TIMEOUT_UDP_ASSURED : POLC_TIMEOUT_UDP_UNREPLIED;
 	if (st->protocol != IPPROTO_TCP)
-		return TIMEOUT_OTHER;
-	if (entry->reset)
-		return TIMEOUT_TCP_RESET;
-	if (entry->fin_egress && entry->fin_ingress)
-		return TIMEOUT_TCP_CLOSED;
-	return entry->confirmed ? TIMEOUT_TCP_ESTABLISHED : TIMEOUT_TCP_HALF_OPEN;
+		return POLC_TIMEOUT_OTHER;
+	if (entry->ingress.rst || entry->egress.rst)
+		return POLC_TIMEOUT_TCP_RESET;
+	if (entry->ingress.fin && entry->egress.fin)
+		return POLC_TIMEOUT_TCP_CLOSED;
+	if (!entry->confirmed)
+		return answers->seen ? POLC_TIMEOUT_TCP_SYN_RECEIVED : POLC_TIMEOUT_TCP_SYN_SENT;
+	if (entry->ingress.fin || entry->egress.fin)
+		return POLC_TIMEOUT_TCP_HALF_CLOSED;
+	return POLC_TIMEOUT_TCP_ESTABLISHED;
 }
 
-/* What a packet of the connection tells about it. */
+/*
+ * What a packet of the connection tells about it. Nothing is written that stands
+ * there already: most packets of an established connection leave its cache lines
+ * alone.
+ */
 INLINE void conntrack_see(const struct polc_state *st, struct polc_conntrack_value *entry)
 {
 	int egress = !!(st->flags & POLC_FLAG_EGRESS);
+	struct polc_conntrack_leg *leg = egress ? &entry->egress : &entry->ingress;
 
-	entry->last_seen = st->now;
-	if (egress != entry->opened_by_egress)
-		entry->replied = 1;
-	else if (entry->replied && (st->tcp_flags & TCP_ACK))
+	if (st->now > entry->last_seen && st->now - entry->last_seen >= POLC_CONNTRACK_SEEN_STEP)
+		entry->last_seen = st->now;
+	if (!leg->seen)
+		leg->seen = 1;
+	if (!st->tcp_flags)
+		return;
+	if ((st->tcp_flags & TCP_SYN) && !leg->syn)
+		leg->syn = 1;
+	if ((st->tcp_flags & TCP_FIN) && !leg->fin)
+		leg->fin = 1;
+	if ((st->tcp_flags & TCP_RST) && !leg->rst)
+		leg->rst = 1;
+	if (!(st->tcp_flags & TCP_ACK))
+		return;
+	if (!leg->ack)
+		leg->ack = 1;
+	if (!entry->confirmed && egress == entry->opened_by_egress &&
+	    (egress ? &entry->ingress : &entry->egress)->seen)
 		entry->confirmed = 1;
-	if (st->tcp_flags & TCP_RST)
-		entry->reset = 1;
-	if (st->tcp_flags & TCP_FIN) {
-		if (egress)
-			entry->fin_egress = 1;
-		else
-			entry->fin_ingress = 1;
-	}
 }
 
 /* Whether the packet belongs to a live connection; the entry learns from it. */
@@ -179,6 +199,8 @@ INLINE void conntrack_open(const struct polc_state *st)
 		return;
 	conntrack_key(st, &key);
 	entry.created = st->now;
+	entry.last_seen = st->now;
+	entry.generation = st->generation;
 	entry.opened_by_egress = !!(st->flags & POLC_FLAG_EGRESS);
 	conntrack_see(st, &entry);
 	bpf_map_update_elem(&polc_conntrack, &key, &entry, 0);

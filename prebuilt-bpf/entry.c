@@ -4,7 +4,9 @@
  * a packet into the packet state and hand it to the policy; the policy ends in
  * polc_allowed or polc_denied. Whatever goes wrong on the way drops the packet.
  */
+#include "failsafe.h"
 #include "fragment.h"
+#include "log.h"
 
 enum {
 	ICMPV6_MLD_QUERY = 130,
@@ -13,6 +15,15 @@ enum {
 	ICMPV6_NEIGHBOUR_SOLICITATION = 135,
 	ICMPV6_NEIGHBOUR_ADVERTISEMENT = 136,
 };
+
+/* What is known about a packet before policy is asked; UNDECIDED: policy has to. */
+struct finding {
+	__u32 verdict;
+	__u32 reason;
+};
+#define UNDECIDED ((struct finding){ 0, POLC_REASON_NONE })
+#define ALLOW(why) ((struct finding){ POLC_VERDICT_ALLOW, why })
+#define DENY(why) ((struct finding){ POLC_VERDICT_DENY, why })
 
 /*
  * What a host needs to have a network at all. The set of types is the one that
@@ -35,17 +46,22 @@ INLINE int is_neighbour_discovery(const struct polc_state *st, __u8 hop_limit)
 				    type == ICMPV6_NEIGHBOUR_ADVERTISEMENT);
 }
 
-INLINE __u64 packet_time(const struct __sk_buff *skb)
+INLINE __u64 packet_time(const struct __sk_buff *skb, const struct polc_settings *set)
 {
 	if (polc_config.flags & POLC_CONFIG_REPLAY_CLOCK)
 		return (__u64)skb->cb[1] << 32 | skb->cb[0];
 	/* Nobody asks for it, and the kernel's clock costs as much as all the rest. */
-	if (polc_config.flags & POLC_CONFIG_STATELESS)
+	if ((polc_config.flags & POLC_CONFIG_STATELESS) && !(set->flags & POLC_SETTING_LOG))
 		return 0;
 	return bpf_ktime_get_ns();
 }
 
-INLINE void begin(struct __sk_buff *skb, struct polc_state *st, __u32 direction)
+INLINE int is_logged(const struct polc_settings *set, __u32 ifindex)
+{
+	return (set->flags & POLC_SETTING_LOG) && (!set->log_ifindex || set->log_ifindex == ifindex);
+}
+
+INLINE void begin(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set, __u32 direction)
 {
 	__builtin_memset(st, 0, sizeof(*st));
 	st->flags = direction;
@@ -54,45 +70,93 @@ INLINE void begin(struct __sk_buff *skb, struct polc_state *st, __u32 direction)
 	st->ifindex = skb->ifindex;
 	st->mark = skb->mark;
 	st->endpoint = polc_config.endpoint;
+	st->counters = polc_config.counters;
 	st->decision = POLC_NO_DECISION;
 	st->log_decision = POLC_NO_DECISION;
-	st->now = packet_time(skb);
+	st->now = packet_time(skb, set);
+	if (is_logged(set, st->ifindex)) {
+		st->flags |= POLC_FLAG_LOG;
+		st->spent = bpf_ktime_get_ns();
+	}
 }
 
-/* The verdict of tracking; 0 if policy has to decide. */
-INLINE __u32 tracked_verdict(const struct polc_state *st)
+INLINE int is_accepted_elsewhere(const struct polc_state *st, const struct polc_settings *set)
+{
+	return set->accept_mask && (st->mark & set->accept_mask) == set->accept_mark;
+}
+
+/* The verdict of tracking. */
+INLINE struct finding track(const struct polc_state *st)
 {
 	if (st->flags & POLC_FLAG_STATELESS)
-		return 0;
-	if (st->flags & POLC_FLAG_LATER_FRAGMENT)
-		return fragment_verdict(st);
+		return UNDECIDED;
+	if (st->flags & POLC_FLAG_LATER_FRAGMENT) {
+		__u32 verdict = fragment_verdict(st);
+
+		return verdict ? (struct finding){ verdict, POLC_REASON_CONNTRACK } : UNDECIDED;
+	}
 	if (!conntrack_passes(st))
-		return 0;
+		return UNDECIDED;
 	fragment_remember(st, POLC_VERDICT_ALLOW);
-	return POLC_VERDICT_ALLOW;
+	return ALLOW(POLC_REASON_CONNTRACK);
+}
+
+INLINE struct finding examine(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set)
+{
+	__u8 hop_limit = 0;
+	__u32 reason;
+
+	if (is_accepted_elsewhere(st, set))
+		return ALLOW(POLC_REASON_ANOTHER_PROGRAM);
+	reason = parse(skb, st, &hop_limit);
+	if (reason == POLC_REASON_NOT_IP)
+		return ALLOW(reason);
+	if (reason)
+		return DENY(reason);
+	if (is_neighbour_discovery(st, hop_limit))
+		return ALLOW(POLC_REASON_NEIGHBOUR_DISCOVERY);
+	return track(st);
+}
+
+/* Records what was decided, and counts it. */
+INLINE void conclude(struct polc_state *st, __u32 verdict, __u32 reason)
+{
+	__u32 row = st->counters, index = reason;
+	struct polc_counters_row *counters;
+
+	st->verdict = verdict;
+	st->reason = reason;
+	if (verdict != POLC_VERDICT_ALLOW)
+		index += POLC_COUNTER_REASONS;
+	counters = bpf_map_lookup_elem(&polc_counters, &row);
+	if (counters && index < POLC_COUNTERS)
+		counters->packets[index] += 1;
+	if (st->flags & POLC_FLAG_LOG)
+		log_decision(st);
+}
+
+/* The same, turned into tc's verdict. */
+INLINE int finish(struct polc_state *st, __u32 verdict, __u32 reason)
+{
+	conclude(st, verdict, reason);
+	return verdict == POLC_VERDICT_ALLOW ? POLC_TC_OK : POLC_TC_SHOT;
 }
 
 INLINE int enter(struct __sk_buff *skb, __u32 direction)
 {
+	const struct polc_settings *set = settings();
 	struct polc_state *st = packet_state();
-	__u32 reason, verdict;
-	__u8 hop_limit = 0;
+	struct finding found;
 
-	if (!st)
-		return TC_ACT_SHOT;
-	begin(skb, st, direction);
-	reason = parse(skb, st, &hop_limit);
-	if (reason == POLC_REASON_NOT_IP)
-		return finish(st, POLC_VERDICT_ALLOW, reason);
-	if (reason)
-		return finish(st, POLC_VERDICT_DENY, reason);
-	if (is_neighbour_discovery(st, hop_limit))
-		return finish(st, POLC_VERDICT_ALLOW, POLC_REASON_NEIGHBOUR_DISCOVERY);
-	verdict = tracked_verdict(st);
-	if (verdict)
-		return finish(st, verdict, POLC_REASON_CONNTRACK);
-	bpf_tail_call(skb, &polc_progs, polc_config.policy_slot);
-	return finish(st, POLC_VERDICT_DENY, POLC_REASON_NO_PROGRAM);
+	if (!st || !set)
+		return POLC_TC_SHOT;
+	begin(skb, st, set, direction);
+	found = examine(skb, st, set);
+	if (!found.verdict) {
+		bpf_tail_call(skb, &polc_progs, polc_config.policy_slot);
+		found = DENY(POLC_REASON_NO_PROGRAM);
+	}
+	return finish(st, found.verdict, found.reason);
 }
 
 /* Where a policy program ends: tracking learns the verdict, which is counted. */
@@ -101,7 +165,7 @@ INLINE int leave(__u32 verdict)
 	struct polc_state *st = packet_state();
 
 	if (!st)
-		return TC_ACT_SHOT;
+		return POLC_TC_SHOT;
 	if (!(st->flags & POLC_FLAG_STATELESS)) {
 		if (verdict == POLC_VERDICT_ALLOW)
 			conntrack_open(st);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What every entry program needs: integer types, the five kernel helpers in
+ * What every entry program needs: integer types, the kernel helpers in
  * use, the packet context and the maps.
  *
  * No header of the build machine is included, so that the object depends on
@@ -27,12 +27,14 @@ typedef unsigned long long __u64;
 
 /* The kernel's numbers: include/uapi/linux/{bpf,pkt_cls}.h. */
 enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_F_NO_PREALLOC = 1,
 	LIBBPF_PIN_BY_NAME = 1,
-	TC_ACT_OK = 0,
-	TC_ACT_SHOT = 2,
 };
 
 /* The head of the kernel's packet context; fields after data_end are not used. */
@@ -58,9 +60,11 @@ struct __sk_buff {
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_tail_call)(void *ctx, void *map, __u32 index) = (void *)12;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void *)39;
+static long (*const bpf_ringbuf_output)(void *ringbuf, void *data, __u64 size, __u64 flags) = (void *)130;
 
 /*
  * A loader sets this per attachment, before the object is loaded. As it stands
@@ -68,8 +72,12 @@ static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void
  * dropped.
  */
 const volatile struct polc_config polc_config = {
-	.policy_slot = 0xffffffff,
+	.policy_slot = POLC_NO_SLOT,
 	.abi_version = POLC_ABI_VERSION,
+	.peer_slot = POLC_NO_SLOT,
+	.untracked_slot = POLC_NO_SLOT,
+	.next_slot = POLC_NO_SLOT,
+	.pass_decision = POLC_NO_DECISION,
 };
 
 struct {
@@ -89,12 +97,41 @@ struct {
 } polc_progs SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, POLC_PROGS_ENTRIES);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(__u32));
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} polc_xdp_progs SEC(".maps");
+
+/* A row for each attachment: packets by verdict and reason. */
+struct polc_counters_row {
+	__u64 packets[POLC_COUNTERS];
+};
+
+struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, POLC_COUNTERS_ENTRIES);
+	__uint(max_entries, POLC_COUNTER_ROWS);
 	__type(key, __u32);
-	__type(value, __u64);
+	__type(value, struct polc_counters_row);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 } polc_counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct polc_settings);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} polc_settings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POLC_PROGS_ENTRIES);
+	__type(key, __u32);
+	__type(value, __u32);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} polc_generations SEC(".maps");
 
 INLINE struct polc_state *packet_state(void)
 {
@@ -103,20 +140,11 @@ INLINE struct polc_state *packet_state(void)
 	return bpf_map_lookup_elem(&polc_state, &zero);
 }
 
-/* Records what was decided, counts it, and turns it into tc's verdict. */
-INLINE int finish(struct polc_state *st, __u32 verdict, __u32 reason)
+INLINE const struct polc_settings *settings(void)
 {
-	__u32 deny = verdict != POLC_VERDICT_ALLOW;
-	__u32 egress = !!(st->flags & POLC_FLAG_EGRESS);
-	__u32 index = (egress * 2 + deny) * POLC_COUNTER_REASONS + reason;
-	__u64 *counter;
+	__u32 zero = 0;
 
-	st->verdict = verdict;
-	st->reason = reason;
-	counter = bpf_map_lookup_elem(&polc_counters, &index);
-	if (counter)
-		*counter += 1;
-	return deny ? TC_ACT_SHOT : TC_ACT_OK;
+	return bpf_map_lookup_elem(&polc_settings, &zero);
 }
 
 #endif

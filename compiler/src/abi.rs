@@ -1,27 +1,53 @@
 //! The contract between the precompiled entry programs, the generated policy
-//! programs and the loaders: packet state, map names, program-array slots.
+//! programs and the loaders: packet state, maps, program-array slots.
 //!
 //! This module is the one source. `prebuilt-bpf/polc_abi.h` is generated from it
-//! ([`c_header`]); a test compares the checked-in header.
+//! ([`header::c_header`]); a test compares the checked-in header.
 //!
 //! The packet state is the single value of a per-CPU array. Entry programs fill
 //! it, policy programs read it and write only the decision fields. `src` and
 //! `dst` are laid out as LPM-trie keys (prefix length, then the address in
 //! network order), so a policy program passes a pointer into the state as the
 //! key and builds nothing on its stack.
+//!
+//! A record of the decision log is the packet state as its packet left it.
 
-use std::fmt::Write as _;
+pub mod config;
+pub mod conntrack;
+pub mod failsafe;
+pub mod header;
+
+pub use config::{
+    CONFIG_FAILSAFES, CONFIG_REPLAY_CLOCK, CONFIG_SIZE, CONFIG_STATELESS, CONFIG_UNTRACKED, NO_SLOT,
+};
 
 /// Version of everything in this module. A pinned map or object of another
 /// version is refused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Name of the per-CPU array that holds the packet state (one entry, key `u32` 0).
 pub const STATE_MAP: &str = "polc_state";
 /// Name of the program array that entry and policy programs tail-call through.
 pub const PROGS_MAP: &str = "polc_progs";
-/// Name of the per-CPU array of packet counters, index [`counter_index`], value `u64`.
+/// Name of the program array of untracked policies at XDP; slots 0 and 1 as in [`PROGS_MAP`].
+pub const XDP_PROGS_MAP: &str = "polc_xdp_progs";
+/// Name of the per-CPU array of packet counters: one row for each attachment
+/// ([`config::Config::counters`]), a row is [`COUNTERS`] `u64` by [`counter_index`].
+/// Who gives a row to another attachment sets it to zero first.
 pub const COUNTERS_MAP: &str = "polc_counters";
+/// Name of the array of policy generations: a `u32` for each slot of
+/// [`PROGS_MAP`]. A loader adds one *after* a slot leads to a changed policy; a
+/// connection remembers the generation that it was allowed under.
+pub const GENERATIONS_MAP: &str = "polc_generations";
+/// Name of the one-value array of what is switched at run time ([`config::Settings`]).
+pub const SETTINGS_MAP: &str = "polc_settings";
+/// Name of the hash of failsafe ports ([`failsafe`]).
+pub const FAILSAFES_MAP: &str = "polc_failsafes";
+/// Name of the ring buffer of decision records, [`STATE_SIZE`] bytes each.
+pub const LOG_MAP: &str = "polc_log";
+/// Name of the per-CPU array (one entry) that bounds the log: four `u64`: time of
+/// the last record, credit in ns, records written, records dropped.
+pub const LOG_RATE_MAP: &str = "polc_log_rate";
 /// Name of the LRU hash of tracked connections.
 pub const CONNTRACK_MAP: &str = "polc_conntrack";
 /// Name of the LRU hash of first fragments' verdicts.
@@ -42,12 +68,23 @@ pub const SLOT_FIRST_POLICY: u32 = 2;
 pub const PROG_INGRESS: &str = "polc_ingress";
 /// Entry program for packets from an endpoint.
 pub const PROG_EGRESS: &str = "polc_egress";
+/// What [`PROG_EGRESS`] leaves over where untracked policy comes first: loaded
+/// with the same configuration, in [`config::Config::next_slot`].
+pub const PROG_TRACKED: &str = "polc_tracked";
 /// Program in [`SLOT_ALLOWED`].
 pub const PROG_ALLOWED: &str = "polc_allowed";
 /// Program in [`SLOT_DENIED`].
 pub const PROG_DENIED: &str = "polc_denied";
-/// ELF section of every program.
+/// ELF section of the programs at tc.
 pub const PROG_SECTION: &str = "classifier";
+/// Entry program at XDP: failsafe ports, then untracked policy.
+pub const PROG_XDP: &str = "polc_xdp";
+/// Program in [`SLOT_ALLOWED`] of [`XDP_PROGS_MAP`].
+pub const PROG_XDP_ALLOWED: &str = "polc_xdp_allowed";
+/// Program in [`SLOT_DENIED`] of [`XDP_PROGS_MAP`].
+pub const PROG_XDP_DENIED: &str = "polc_xdp_denied";
+/// ELF section of the programs at XDP.
+pub const XDP_SECTION: &str = "xdp";
 
 /// A field of the packet state: its name, byte offset, size of one element in
 /// bytes and number of elements.
@@ -122,10 +159,25 @@ state_fields! {
     STATE_FRAGMENT_ID = "fragment_id", 104, 4 x 1;
     /// ICMP echo identifier, host order; 0 for anything else.
     STATE_ICMP_ID = "icmp_id", 108, 4 x 1;
+    /// With [`FLAG_LOG`]: when the program began, kernel's clock; in a record of
+    /// the log, the ns from there to the verdict. Else 0.
+    STATE_SPENT = "spent", 112, 8 x 1;
+    /// The attachment's row in [`COUNTERS_MAP`].
+    STATE_COUNTERS = "counters", 120, 4 x 1;
+    /// Generation of the policy that decides.
+    STATE_GENERATION = "generation", 124, 4 x 1;
+    /// Slot where a packet goes on that untracked policy left undecided.
+    STATE_NEXT_SLOT = "next_slot", 128, 4 x 1;
+    /// Decision that says so.
+    STATE_PASS_DECISION = "pass_decision", 132, 4 x 1;
+    /// Offset in the frame of the header that an ICMP error quotes; 0 if none.
+    STATE_QUOTE = "quote", 136, 4 x 1;
+    /// Offset in the frame where the IP packet ends.
+    STATE_END = "end", 140, 4 x 1;
 }
 
 /// Size of the packet state in bytes.
-pub const STATE_SIZE: u32 = 112;
+pub const STATE_SIZE: u32 = 144;
 
 /// The packet has ports: TCP, UDP or SCTP with a readable header.
 pub const FLAG_PORTS: u32 = 1;
@@ -139,6 +191,18 @@ pub const FLAG_LATER_FRAGMENT: u32 = 8;
 pub const FLAG_EGRESS: u32 = 16;
 /// Connection and fragment tracking are off: each packet is a connection's first.
 pub const FLAG_STATELESS: u32 = 32;
+/// The packet is at XDP, where it has no connection and no mark.
+pub const FLAG_XDP: u32 = 64;
+/// The decision is to be logged.
+pub const FLAG_LOG: u32 = 128;
+/// Policy decides anew about a connection that an older policy allowed.
+pub const FLAG_RECHECK: u32 = 256;
+/// Addresses, ports and direction are those of the connection's first packet,
+/// whose answer this packet is. Only with [`FLAG_RECHECK`], and only while policy
+/// decides: a record of the log has the packet's own.
+pub const FLAG_REVERSED: u32 = 512;
+/// Untracked policy decides.
+pub const FLAG_UNTRACKED: u32 = 1024;
 
 /// Value of the state's verdict field for a packet that passes.
 pub const VERDICT_ALLOW: u32 = 1;
@@ -180,87 +244,41 @@ reasons! {
     /// IPv6 neighbour discovery or multicast listener messages, without which an
     /// endpoint has no network at all; `prebuilt-bpf/README.md` lists the types.
     REASON_NEIGHBOUR_DISCOVERY = 10, "neighbour-discovery";
+    /// Another program accepted the packet before: untracked policy at XDP, or
+    /// whoever sets the mark of [`config::Settings::accept_mark`].
+    REASON_ANOTHER_PROGRAM = 11, "another-program";
 }
 
-/// Reasons a counter row has room for.
+/// Reasons a counter row has room for, for each verdict.
 pub const COUNTER_REASONS: u32 = 16;
-/// Entries of [`COUNTERS_MAP`]: direction × verdict × reason.
-pub const COUNTERS_ENTRIES: u32 = 4 * COUNTER_REASONS;
+/// Counters in a row of [`COUNTERS_MAP`].
+pub const COUNTERS: u32 = 2 * COUNTER_REASONS;
+/// Rows of [`COUNTERS_MAP`], 256 bytes for each CPU.
+pub const COUNTER_ROWS: u32 = 4096;
 
-/// Index in [`COUNTERS_MAP`]: `egress` and `deny` select the row, `reason` the column.
-pub const fn counter_index(egress: bool, deny: bool, reason: u32) -> u32 {
-    (egress as u32 * 2 + deny as u32) * COUNTER_REASONS + reason
+/// Index in a row of [`COUNTERS_MAP`]: packets with this verdict and reason. The
+/// sum of a row is the number of packets.
+pub const fn counter_index(deny: bool, reason: u32) -> u32 {
+    deny as u32 * COUNTER_REASONS + reason
 }
 
-/// Size of `struct polc_config` in bytes: four `u32`: `policy_slot`, `endpoint`,
-/// `flags` ([`CONFIG_STATELESS`], …), `abi_version`.
-pub const CONFIG_SIZE: u32 = 16;
-/// Leave out connection and fragment tracking.
-pub const CONFIG_STATELESS: u32 = 1;
-/// Take the time from `cb[0]` (low) and `cb[1]` (high) instead of the kernel's
-/// clock, so that a replay has the capture's clock.
-pub const CONFIG_REPLAY_CLOCK: u32 = 2;
+/// Bytes of [`LOG_MAP`]: a power of two, whole pages; some 1,700 records.
+pub const LOG_BYTES: u32 = 1 << 18;
+
+/// What XDP leaves before a packet that untracked policy allowed, for the entry
+/// program at tc: four bytes of metadata.
+pub const XDP_ACCEPTED: u32 = 0x706f_6c63;
 
 /// tc's verdict for a packet that goes on (`TC_ACT_UNSPEC` would leave it to the
 /// next program): `TC_ACT_OK`.
 pub const TC_OK: u32 = 0;
 /// tc's verdict for a dropped packet: `TC_ACT_SHOT`.
 pub const TC_SHOT: u32 = 2;
-
-/// The C header that the entry programs include: `struct polc_state` and every
-/// constant of this module.
-pub fn c_header() -> String {
-    let mut h = String::from(
-        "/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */\n\
-         /* Generated from compiler/src/abi.rs; do not edit. */\n\
-         #ifndef POLC_ABI_H\n#define POLC_ABI_H\n\n",
-    );
-    let constants = [
-        ("ABI_VERSION", ABI_VERSION),
-        ("PROGS_ENTRIES", PROGS_ENTRIES),
-        ("SLOT_ALLOWED", SLOT_ALLOWED),
-        ("SLOT_DENIED", SLOT_DENIED),
-        ("SLOT_FIRST_POLICY", SLOT_FIRST_POLICY),
-        ("FLAG_PORTS", FLAG_PORTS),
-        ("FLAG_ICMP", FLAG_ICMP),
-        ("FLAG_FIRST_FRAGMENT", FLAG_FIRST_FRAGMENT),
-        ("FLAG_LATER_FRAGMENT", FLAG_LATER_FRAGMENT),
-        ("FLAG_EGRESS", FLAG_EGRESS),
-        ("FLAG_STATELESS", FLAG_STATELESS),
-        ("VERDICT_ALLOW", VERDICT_ALLOW),
-        ("VERDICT_DENY", VERDICT_DENY),
-        ("NO_DECISION", NO_DECISION),
-        ("COUNTER_REASONS", COUNTER_REASONS),
-        ("COUNTERS_ENTRIES", COUNTERS_ENTRIES),
-        ("CONFIG_STATELESS", CONFIG_STATELESS),
-        ("CONFIG_REPLAY_CLOCK", CONFIG_REPLAY_CLOCK),
-    ];
-    for (name, value) in constants {
-        let _ = writeln!(h, "#define POLC_{name} {value:#x}u");
-    }
-    for (value, name) in REASONS {
-        let name = name.to_uppercase().replace('-', "_");
-        let _ = writeln!(h, "#define POLC_REASON_{name} {value}u");
-    }
-    h.push_str("\nstruct polc_state {\n");
-    for f in STATE_FIELDS {
-        let ty = match f.size {
-            1 => "__u8",
-            2 => "__u16",
-            4 => "__u32",
-            _ => "__u64",
-        };
-        let dim = if f.count > 1 { format!("[{}]", f.count) } else { String::new() };
-        let _ = writeln!(h, "\t{ty} {}{dim};", f.name);
-    }
-    let _ = writeln!(h, "}};\n_Static_assert(sizeof(struct polc_state) == {STATE_SIZE}, \"state size\");");
-    h.push_str(
-        "\nstruct polc_config {\n\t__u32 policy_slot;\n\t__u32 endpoint;\n\t__u32 flags;\n\t__u32 abi_version;\n};\n",
-    );
-    let _ = writeln!(h, "_Static_assert(sizeof(struct polc_config) == {CONFIG_SIZE}, \"config size\");");
-    h.push_str("\n#endif\n");
-    h
-}
+/// XDP's verdict for a packet that is dropped: `XDP_DROP`.
+pub const XDP_DROP: u32 = 1;
+/// XDP's verdict for a packet that goes on: `XDP_PASS`. The same number as
+/// [`TC_SHOT`]: a program made for one hook opens everything at the other.
+pub const XDP_PASS: u32 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -281,17 +299,7 @@ mod tests {
     fn counters_have_room_for_every_reason() {
         for (i, (value, _)) in REASONS.iter().enumerate() {
             assert_eq!(i as u32, *value);
-            assert!(counter_index(true, true, *value) < COUNTERS_ENTRIES);
+            assert!(counter_index(true, *value) < COUNTERS);
         }
-    }
-
-    #[test]
-    fn checked_in_header_is_current() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../prebuilt-bpf/polc_abi.h");
-        if std::env::var_os("POLC_BLESS").is_some() {
-            std::fs::write(path, c_header()).unwrap();
-        }
-        let have = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(have, c_header(), "run with POLC_BLESS=1 to regenerate {path}");
     }
 }

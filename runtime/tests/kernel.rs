@@ -76,7 +76,7 @@ fn same_connections_as_the_vm() {
         let now = (1_700_000_000 + seconds) * 1_000_000_000;
         same(&mut vm, &mut kernel, Attachment(direction), at(frame, now));
     }
-    let tracked = vm.counters()[abi::counter_index(true, false, abi::REASON_CONNTRACK) as usize];
+    let tracked = vm.counters()[abi::counter_index(false, abi::REASON_CONNTRACK) as usize];
     assert_eq!(tracked, 2, "the capture's clock must reach both engines");
 }
 

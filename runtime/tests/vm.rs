@@ -39,7 +39,7 @@ fn policy_decides_by_port() {
             assert_eq!(vm.evaluate(Attachment(0), at(&frame, 1)).unwrap(), want, "{port}");
         }
         let counters = vm.counters();
-        let count = |deny| counters[abi::counter_index(false, deny, abi::REASON_POLICY) as usize];
+        let count = |deny| counters[abi::counter_index(deny, abi::REASON_POLICY) as usize];
         assert_eq!((count(false), count(true)), (1, 1));
         assert_eq!(counters.iter().sum::<u64>(), 2);
     });

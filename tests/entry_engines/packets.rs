@@ -22,7 +22,7 @@ pub fn draw(seed: u64, count: usize, attachments: usize) -> Vec<Drawn> {
     (0..count)
         .map(|_| {
             if rng.chance(4) {
-                now += rng.of([1, 1, 1, 1, 4, 4, 18, 29, 31, 41, 61, 601, 3601]) * SECOND;
+                now += rng.of([1, 1, 1, 1, 4, 4, 18, 29, 31, 41, 61, 119, 601, 3601]) * SECOND;
             }
             let back = if rng.chance(3) { 2 * SECOND } else { 0 };
             // Fragments keep to fewer places, so that they find each other.

@@ -167,6 +167,7 @@ impl MapKind {
             Self::PerCpuArray => "percpu_array",
             Self::LruHash => "lru_hash",
             Self::LpmTrie => "lpm_trie",
+            Self::RingBuf => "ringbuf",
         }
     }
 }

@@ -121,6 +121,8 @@ pub enum MapKind {
     LruHash = 9,
     /// `BPF_MAP_TYPE_LPM_TRIE`.
     LpmTrie = 11,
+    /// `BPF_MAP_TYPE_RINGBUF`: no keys, no values, as many bytes as its capacity.
+    RingBuf = 27,
 }
 
 /// `BPF_F_NO_PREALLOC`, required for LPM tries.

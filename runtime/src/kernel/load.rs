@@ -4,6 +4,7 @@ use aya::maps::{Map, MapData, ProgramArray};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 use polc_compiler::image::{MapKind, MapSpec, PolicyImage, SHARED_MAPS, SUB_PROGS_MAP, elf, no_source_lines};
 
 use super::{kernel, refused};
@@ -27,12 +28,12 @@ impl Image {
     }
 }
 
-/// Loads the entry object (no program yet) with a configuration: policy slot,
-/// endpoint, flags, ABI version.
-pub(super) fn load_entry(entry: &[u8], fs: &PrivateBpfFs, config: [u32; 4]) -> Result<Ebpf, EngineError> {
+/// Loads the entry object (no program yet) with a configuration.
+pub(super) fn load_entry(entry: &[u8], fs: &PrivateBpfFs, config: &Config) -> Result<Ebpf, EngineError> {
     let mut loader = EbpfLoader::new();
     loader.btf(None).default_map_pin_directory(fs.path());
-    loader.override_global(abi::CONFIG_SYMBOL, &config, true);
+    let words = config.words();
+    loader.override_global(abi::CONFIG_SYMBOL, &words, true);
     loader.load(entry).map_err(|e| kernel("loading the entry object", e))
 }
 

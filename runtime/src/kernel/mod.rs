@@ -34,6 +34,7 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 use polc_compiler::ir::{Direction, Verdict};
 
 pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, detach_all};
@@ -97,7 +98,7 @@ impl KernelEngine {
         EntryObject::parse(entry)?;
         let cpu = CpuPin::new().map_err(|e| unavailable(&e))?;
         let fs = PrivateBpfFs::new().map_err(|e| unavailable(&e))?;
-        let mut base = load::load_entry(entry, &fs, [abi::SLOT_FIRST_POLICY, 0, 0, abi::ABI_VERSION])?;
+        let mut base = load::load_entry(entry, &fs, &Config::default())?;
         let mut programs = load::program_array(&mut base)?;
         for (slot, name) in [(abi::SLOT_ALLOWED, abi::PROG_ALLOWED), (abi::SLOT_DENIED, abi::PROG_DENIED)] {
             let program = load::load_program(&mut base, name)?;
@@ -197,10 +198,13 @@ impl KernelEngine {
             Direction::Egress => abi::PROG_EGRESS,
         };
         if attached.entry.is_none() {
-            let slot = abi::SLOT_FIRST_POLICY + attached.image as u32;
-            let flags = abi::CONFIG_REPLAY_CLOCK | stateless;
-            let mut entry =
-                load::load_entry(&self.entry, &self.fs, [slot, attached.endpoint, flags, abi::ABI_VERSION])?;
+            let config = Config {
+                policy_slot: abi::SLOT_FIRST_POLICY + attached.image as u32,
+                endpoint: attached.endpoint,
+                flags: abi::CONFIG_REPLAY_CLOCK | stateless,
+                ..Config::default()
+            };
+            let mut entry = load::load_entry(&self.entry, &self.fs, &config)?;
             load::load_program(&mut entry, name)?;
             attached.entry = Some(entry);
         }

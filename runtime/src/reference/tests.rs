@@ -140,6 +140,9 @@ fn tcp_syn_is_always_policys() {
 fn other_protocols_time_out() {
     let raw = |direction| frame(direction, 47, 0, &[]);
     check("udp", &[sent(0, udp(Egress, 0), Policy), got(60, udp(Ingress, 0), Tracked)]);
+    let answered = [sent(0, udp(Egress, 0), Policy), got(1, udp(Ingress, 0), Tracked)];
+    check("udp, answered", &[&answered[..], &[got(121, udp(Ingress, 0), Tracked)]].concat());
+    check("udp, answered, idle", &[&answered[..], &[got(122, udp(Ingress, 0), Policy)]].concat());
     check("udp, idle", &[sent(0, udp(Egress, 0), Policy), got(61, udp(Ingress, 0), Policy)]);
     check("sctp", &[sent(0, sctp(Egress), Policy), got(600, sctp(Ingress), Tracked)]);
     check("sctp, idle", &[sent(0, sctp(Egress), Policy), got(601, sctp(Ingress), Policy)]);

@@ -19,12 +19,15 @@ const UDP: u8 = 17;
 
 const FRAGMENTS: Duration = Duration::from_secs(30);
 const ECHO: Duration = Duration::from_secs(5);
-const UDP_IDLE: Duration = Duration::from_secs(60);
+const UDP_UNREPLIED: Duration = Duration::from_secs(60);
+const UDP_ASSURED: Duration = Duration::from_secs(120);
 const OTHER: Duration = Duration::from_secs(600);
 const TCP_HALF_OPEN: Duration = Duration::from_secs(20);
 const TCP_ESTABLISHED: Duration = Duration::from_secs(3600);
 const TCP_CLOSED: Duration = Duration::from_secs(30);
 const TCP_RESET: Duration = Duration::from_secs(40);
+/// The last packet's time is known in steps of this.
+const SEEN_STEP: Duration = Duration::from_secs(1);
 
 /// Everything that is remembered about earlier packets.
 #[derive(Default)]
@@ -108,7 +111,7 @@ impl Tracking {
             return;
         }
         if let Some(peers) = peers(endpoint, direction, headers) {
-            let mut connection = Connection::new(direction);
+            let mut connection = Connection::new(direction, now);
             connection.see(direction, headers, now);
             self.connections.insert(peers, connection);
         }
@@ -128,14 +131,16 @@ impl Tracking {
 }
 
 impl Connection {
-    fn new(opener: Direction) -> Self {
-        Self { opener, last_seen: 0, answered: false, established: false, reset: false, fin: [false; 2] }
+    fn new(opener: Direction, now: u64) -> Self {
+        Self { opener, last_seen: now, answered: false, established: false, reset: false, fin: [false; 2] }
     }
 
     /// Learns from a packet of this connection.
     fn see(&mut self, direction: Direction, headers: &Headers, now: u64) {
         let flags = headers.tcp_flags;
-        self.last_seen = now;
+        if Duration::from_nanos(now.saturating_sub(self.last_seen)) >= SEEN_STEP {
+            self.last_seen = now;
+        }
         if direction == self.opener {
             self.established |= self.answered && flags & ACK != 0;
         } else {
@@ -150,7 +155,8 @@ impl Connection {
     fn timeout(&self, headers: &Headers) -> Duration {
         match headers.flow.protocol {
             _ if headers.echo.is_some() => ECHO,
-            UDP => UDP_IDLE,
+            UDP if self.answered => UDP_ASSURED,
+            UDP => UDP_UNREPLIED,
             TCP if self.reset => TCP_RESET,
             TCP if self.fin == [true; 2] => TCP_CLOSED,
             TCP if self.established => TCP_ESTABLISHED,

@@ -133,6 +133,7 @@ pub(crate) const HELPERS: &[(u32, &str, rbpf::ebpf::Helper)] = &[
     (26, "skb_load_bytes", trampoline::<26>),
     (39, "skb_pull_data", trampoline::<39>),
     (125, "ktime_get_boot_ns", trampoline::<125>),
+    (130, "ringbuf_output", trampoline::<130>),
 ];
 
 /// rbpf refused a program.

@@ -215,7 +215,9 @@ impl Vm {
 
     fn unload(&mut self, image: Loaded) {
         // No program may find one that is gone.
-        self.world.set_program(self.program_array, abi::SLOT_FIRST_POLICY, None);
+        for slot in [abi::SLOT_FIRST_POLICY, super::PEER_SLOT] {
+            self.world.set_program(self.program_array, slot, None);
+        }
         self.current = None;
         image.programs.iter().for_each(|p| self.programs.remove(*p));
         image.maps.iter().for_each(|m| self.world.remove(*m));

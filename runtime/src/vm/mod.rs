@@ -26,6 +26,7 @@
 //! and ends the process in cranelift.
 
 mod check;
+mod control;
 mod image;
 mod insn;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod trace;
 mod world;
 
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::Direction;
 
@@ -57,6 +59,8 @@ pub const MAX_PACKET: usize = 1 << 16;
 
 /// Size of `struct __sk_buff`.
 const CONTEXT_BYTES: usize = 192;
+/// Slot of the policy of the selected endpoint's other direction.
+const PEER_SLOT: u32 = abi::SLOT_FIRST_POLICY + 1;
 /// Spare address space for images that are larger than those they replace.
 const HEADROOM: u64 = 64 << 20;
 
@@ -80,6 +84,8 @@ pub struct Vm {
     entry: [u32; 4],
     addresses: Addresses,
     program_array: MapId,
+    failsafes: MapId,
+    log: MapId,
     images: Vec<Option<Loaded>>,
     attachments: Vec<Attached>,
     /// The attachment whose configuration is in place.
@@ -93,6 +99,8 @@ struct Addresses {
     config: u64,
     state: u64,
     counters: u64,
+    settings: u64,
+    generations: u64,
 }
 
 struct Attached {
@@ -100,6 +108,12 @@ struct Attached {
     direction: Direction,
     /// Index in [`Vm::images`].
     image: usize,
+    /// How often the image was replaced.
+    generation: u32,
+    /// It is a host endpoint's.
+    host: bool,
+    /// Index of the attachment of the endpoint's other direction.
+    peer: Option<usize>,
 }
 
 impl Vm {
@@ -135,6 +149,8 @@ impl Vm {
             entry: [0; 4],
             addresses: Addresses::default(),
             program_array: 0,
+            failsafes: 0,
+            log: 0,
             images: Vec::new(),
             attachments: Vec::new(),
             current: None,
@@ -153,20 +169,22 @@ impl Vm {
     pub fn update_image(&mut self, at: Attachment, image: &PolicyImage) -> Result<(), EngineError> {
         let Some(old) = self.attachments.get(at.0 as usize).map(|a| a.image) else { return Err(unknown(at)) };
         let new = self.load_image(image)?;
-        self.attachments[at.0 as usize].image = new;
+        let attached = &mut self.attachments[at.0 as usize];
+        attached.image = new;
+        attached.generation += 1;
         self.release_image(old);
         self.current = None;
         Ok(())
     }
 
-    /// Packets counted so far, by [`abi::counter_index`].
+    /// Packets counted so far at all attachments, by [`abi::counter_index`].
     pub fn counters(&self) -> Vec<u64> {
         let at = |index: u32| {
             let mut bytes = [0; 8];
             self.world.arena.read(self.addresses.counters + 8 * u64::from(index), &mut bytes);
             u64::from_ne_bytes(bytes)
         };
-        (0..abi::COUNTERS_ENTRIES).map(at).collect()
+        (0..abi::COUNTERS).map(at).collect()
     }
 
     /// Turns connection and fragment tracking off or on, from the next packet on.
@@ -182,20 +200,29 @@ impl Vm {
             return Ok(());
         }
         let attached = self.attachments.get(at.0 as usize).ok_or_else(|| unknown(at))?;
-        let image = self.images.get(attached.image).and_then(Option::as_ref);
-        let program = image.and_then(|i| i.programs.first().copied());
+        let peer = attached.peer.and_then(|peer| self.attachments.get(peer));
         let stateless = if self.options.stateless { abi::CONFIG_STATELESS } else { 0 };
-        // One slot serves every attachment: it leads to the selected one's image.
-        let config = [
-            abi::SLOT_FIRST_POLICY,
-            attached.endpoint,
-            abi::CONFIG_REPLAY_CLOCK | stateless,
-            abi::ABI_VERSION,
-        ];
-        for (at, value) in (self.addresses.config..).step_by(4).zip(config) {
+        let host = if attached.host { abi::CONFIG_FAILSAFES } else { 0 };
+        // Two slots serve every attachment: they lead to the selected one's images.
+        let config = Config {
+            policy_slot: abi::SLOT_FIRST_POLICY,
+            endpoint: attached.endpoint,
+            flags: abi::CONFIG_REPLAY_CLOCK | stateless | host,
+            peer_slot: PEER_SLOT,
+            ..Config::default()
+        };
+        for (at, value) in (self.addresses.config..).step_by(4).zip(config.words()) {
             self.world.arena.write_u32(at, value);
         }
-        self.world.set_program(self.program_array, abi::SLOT_FIRST_POLICY, program);
+        let first = |attached: &Attached| {
+            let image = self.images.get(attached.image).and_then(Option::as_ref);
+            image.and_then(|i| i.programs.first().copied())
+        };
+        self.place_generations(attached.generation, peer.map_or(0, |peer| peer.generation));
+        for (slot, program) in [(abi::SLOT_FIRST_POLICY, first(attached)), (PEER_SLOT, peer.and_then(first))]
+        {
+            self.world.set_program(self.program_array, slot, program);
+        }
         self.current = Some(at);
         Ok(())
     }
@@ -273,7 +300,11 @@ impl Vm {
             match map.name.as_str() {
                 abi::STATE_MAP => self.addresses.state = at,
                 abi::COUNTERS_MAP => self.addresses.counters = at,
+                abi::SETTINGS_MAP => self.addresses.settings = at,
+                abi::GENERATIONS_MAP => self.addresses.generations = at,
                 abi::PROGS_MAP => self.program_array = id,
+                abi::FAILSAFES_MAP => self.failsafes = id,
+                abi::LOG_MAP => self.log = id,
                 _ => {}
             }
         }
@@ -316,9 +347,31 @@ impl Vm {
                     index
                 }
             };
-            self.attachments.push(Attached { endpoint: spec.endpoint, direction: spec.direction, image });
+            let (endpoint, direction) = (spec.endpoint, spec.direction);
+            self.attachments.push(Attached {
+                endpoint,
+                direction,
+                image,
+                generation: 0,
+                host: false,
+                peer: None,
+            });
         }
+        self.find_peers();
         Ok(())
+    }
+}
+
+impl Vm {
+    /// Notes for each attachment which one has the endpoint's other direction.
+    fn find_peers(&mut self) {
+        let places: std::collections::BTreeMap<(u32, bool), usize> = (self.attachments.iter().enumerate())
+            .map(|(i, a)| ((a.endpoint, a.direction == Direction::Egress), i))
+            .collect();
+        for attached in &mut self.attachments {
+            let other = attached.direction == Direction::Ingress;
+            attached.peer = places.get(&(attached.endpoint, other)).copied();
+        }
     }
 }
 

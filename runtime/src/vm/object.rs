@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use aya_obj::{Map as ObjectMap, Object};
 use polc_compiler::abi;
+use polc_compiler::abi::config::SETTINGS_SIZE;
+use polc_compiler::abi::{conntrack, failsafe};
 use polc_compiler::image::MapKind;
 
 use super::maps::Shape;
@@ -36,6 +38,7 @@ const KINDS: &[MapKind] = &[
     MapKind::PerCpuArray,
     MapKind::LruHash,
     MapKind::LpmTrie,
+    MapKind::RingBuf,
 ];
 
 /// Relocated instructions of the four programs, in the order of [`PROGRAMS`].
@@ -81,12 +84,29 @@ impl EntryObject {
             return Err(refused(format!("ABI version {found}; this polc needs {}", abi::ABI_VERSION)));
         }
         let expected = [
-            (abi::STATE_MAP, MapKind::PerCpuArray, abi::STATE_SIZE, 1),
-            (abi::PROGS_MAP, MapKind::ProgArray, 4, abi::PROGS_ENTRIES),
-            (abi::COUNTERS_MAP, MapKind::PerCpuArray, 8, abi::COUNTERS_ENTRIES),
+            (abi::STATE_MAP, MapKind::PerCpuArray, 4, abi::STATE_SIZE, 1),
+            (abi::PROGS_MAP, MapKind::ProgArray, 4, 4, abi::PROGS_ENTRIES),
+            (abi::COUNTERS_MAP, MapKind::PerCpuArray, 4, 8 * abi::COUNTERS, abi::COUNTER_ROWS),
+            (abi::GENERATIONS_MAP, MapKind::Array, 4, 4, abi::PROGS_ENTRIES),
+            (abi::SETTINGS_MAP, MapKind::Array, 4, SETTINGS_SIZE, 1),
+            (
+                abi::FAILSAFES_MAP,
+                MapKind::Hash,
+                failsafe::KEY_SIZE,
+                failsafe::VALUE_SIZE,
+                failsafe::MAX_PORTS,
+            ),
+            (
+                abi::CONNTRACK_MAP,
+                MapKind::LruHash,
+                conntrack::KEY_SIZE,
+                conntrack::VALUE_SIZE,
+                conntrack::MAX_ENTRIES,
+            ),
+            (abi::LOG_MAP, MapKind::RingBuf, 0, 0, abi::LOG_BYTES),
         ];
-        for (name, kind, value_size, max_entries) in expected {
-            let want = Shape { kind, key_size: 4, value_size, max_entries };
+        for (name, kind, key_size, value_size, max_entries) in expected {
+            let want = Shape { kind, key_size, value_size, max_entries };
             match self.maps.iter().find(|m| m.name == name) {
                 Some(map) if map.shape == want => {}
                 Some(map) => {

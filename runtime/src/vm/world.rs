@@ -135,6 +135,22 @@ impl World {
         }
     }
 
+    fn ring_output(&mut self, [ring, data, len, flags, _]: [u64; 5], stack: Stack) -> u64 {
+        let Some(Map::Ring(ring)) = find(&mut self.maps, ring) else {
+            return self.fault(130, "not a ring buffer");
+        };
+        let Ok(len) = usize::try_from(len) else { return errno(MapError::Full) };
+        // Which reader is woken up is all that the flags say.
+        if flags > 3 {
+            return errno(MapError::Invalid);
+        }
+        match stack.with_bytes(&self.arena, data, len, |record| ring.push(record)) {
+            Some(Ok(())) => 0,
+            Some(Err(e)) => errno(e),
+            None => self.fault(130, "record outside of stack and maps"),
+        }
+    }
+
     fn load_bytes(&mut self, [_, offset, to, len, _]: [u64; 5], stack: Stack) -> u64 {
         let end = offset.checked_add(len);
         if len == 0 || len > 512 || end.is_none_or(|end| end > u64::from(self.packet_len)) {
@@ -200,6 +216,7 @@ impl Helpers for World {
                 true => 0,
                 false => (-12i64) as u64,
             },
+            130 => self.ring_output(args, stack),
             _ => self.fault(number, "no such helper"),
         }
     }

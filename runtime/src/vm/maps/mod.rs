@@ -5,10 +5,12 @@
 mod array;
 mod hash;
 mod lpm;
+mod ring;
 
 pub(super) use array::ArrayMap;
 pub(super) use hash::HashMap;
 pub(super) use lpm::LpmMap;
+pub(super) use ring::RingBuf;
 
 use polc_compiler::image::MapKind;
 
@@ -21,6 +23,8 @@ pub(super) enum MapError {
     NoEntry = 2,
     /// `E2BIG`: the map is full, or the index is beyond the array.
     Full = 7,
+    /// `EAGAIN`: no room at the moment.
+    Again = 11,
     /// `EEXIST`: the key is there and must not be.
     Exists = 17,
     /// `EINVAL`: not possible with this kind of map, or an unknown flag.
@@ -68,18 +72,20 @@ impl Shape {
     /// Bytes of arena that the values take.
     pub fn bytes(&self) -> u64 {
         match self.kind {
-            MapKind::ProgArray => 0,
+            MapKind::ProgArray | MapKind::RingBuf => 0,
             _ => self.stride().saturating_mul(u64::from(self.max_entries)),
         }
     }
 
     pub fn check(&self) -> Result<(), ShapeError> {
-        if self.max_entries == 0 || self.value_size == 0 {
+        let values = self.kind == MapKind::RingBuf || self.value_size > 0;
+        if self.max_entries == 0 || !values {
             return Err(ShapeError::Empty);
         }
         let (fits, needed) = match self.kind {
             MapKind::Array | MapKind::PerCpuArray | MapKind::ProgArray => (self.key_size == 4, "4"),
             MapKind::Hash | MapKind::LruHash => ((1..=512).contains(&self.key_size), "1 to 512"),
+            MapKind::RingBuf => (self.key_size == 0, "0"),
             MapKind::LpmTrie => ((5..=20).contains(&self.key_size), "5 to 20"),
         };
         if fits { Ok(()) } else { Err(ShapeError::Key { given: self.key_size, needed }) }
@@ -93,6 +99,7 @@ pub(super) enum Map {
     Lpm(LpmMap),
     /// Program numbers by index.
     Programs(Vec<Option<u32>>),
+    Ring(RingBuf),
 }
 
 impl Map {
@@ -105,6 +112,7 @@ impl Map {
             MapKind::LruHash => Self::Hash(HashMap::new(shape, values, true)),
             MapKind::LpmTrie => Self::Lpm(LpmMap::new(shape, values)),
             MapKind::ProgArray => Self::Programs(vec![None; shape.max_entries as usize]),
+            MapKind::RingBuf => Self::Ring(RingBuf::new(shape.max_entries)),
         }
     }
 
@@ -113,6 +121,7 @@ impl Map {
             Self::Array(_) | Self::Programs(_) => 4,
             Self::Hash(m) => m.shape().key_size as usize,
             Self::Lpm(m) => m.shape().key_size as usize,
+            Self::Ring(_) => 0,
         }
     }
 
@@ -122,6 +131,7 @@ impl Map {
             Self::Hash(m) => m.shape().value_size as usize,
             Self::Lpm(m) => m.shape().value_size as usize,
             Self::Programs(_) => 4,
+            Self::Ring(_) => 0,
         }
     }
 
@@ -131,7 +141,7 @@ impl Map {
             Self::Array(m) => m.lookup(key),
             Self::Hash(m) => m.lookup(key),
             Self::Lpm(m) => m.lookup(key),
-            Self::Programs(_) => None,
+            Self::Programs(_) | Self::Ring(_) => None,
         }
     }
 
@@ -147,7 +157,7 @@ impl Map {
             Self::Array(m) => m.slot(key, when)?,
             Self::Hash(m) => m.slot(key, when)?,
             Self::Lpm(m) => m.slot(key, when)?,
-            Self::Programs(_) => return Err(MapError::Invalid),
+            Self::Programs(_) | Self::Ring(_) => return Err(MapError::Invalid),
         };
         if arena.write(at, value) { Ok(()) } else { Err(MapError::Invalid) }
     }
@@ -202,7 +212,7 @@ impl Map {
         match self {
             Self::Hash(m) => m.delete(key),
             Self::Lpm(m) => m.delete(key),
-            Self::Array(_) | Self::Programs(_) => Err(MapError::Invalid),
+            Self::Array(_) | Self::Programs(_) | Self::Ring(_) => Err(MapError::Invalid),
         }
     }
 }
