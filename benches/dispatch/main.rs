@@ -1,0 +1,205 @@
+//! What a packet costs in a policy program, over the number of rules: polc, a linear
+//! program as Calico builds it, and nftables with the best sets an expert would write.
+//!
+//! `cargo bench --bench dispatch` prints the table and writes docs/dispatch.svg;
+//! it needs root, and moves into a network namespace of its own. Options after `--`:
+//!
+//! ```text
+//! --quick              fewer runs, at most 10,000 rules, no plot
+//! --shape NAME[,…]     only these shapes
+//! --rules N[,…]        only these sizes
+//! --form NAME          force a dispatch form instead of the cost model's choice
+//! --only polc          leave out the peers
+//! ```
+//!
+//! Verdict and decision of every measured packet are held against the reference
+//! evaluator, for polc and for the linear program; of nftables the number of packets
+//! that pass. A difference ends the bench with exit code 1.
+
+mod kernel;
+mod naive;
+mod nft;
+mod options;
+mod oracle;
+mod plot;
+mod report;
+mod shapes;
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use polc_compiler::abi;
+use polc_compiler::compile::{CompileOptions, compile};
+use polc_compiler::ir::{Flow, Outcome, Verdict};
+
+use kernel::{Bed, Cost, Effort, Loadable, Loaded};
+use options::Options;
+use oracle::Oracle;
+use report::{Row, Side};
+use shapes::{Shape, Workload, workload};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn failed(text: String) -> Failure {
+    text.into()
+}
+
+/// Set in the process that runs in the bench's own network namespace.
+const INSIDE: &str = "POLC_BENCH_NAMESPACE";
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let done = if std::env::var_os(INSIDE).is_none() { enter() } else { measure(&options) };
+    done.unwrap_or_else(|problem| {
+        eprintln!("{problem}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Starts this bench again in a new network namespace, which is gone with it.
+fn enter() -> Result<ExitCode, Failure> {
+    let own = std::env::current_exe()?;
+    let status = Command::new("unshare")
+        .arg("--net")
+        .arg(own)
+        .args(std::env::args().skip(1))
+        .env(INSIDE, "1")
+        .status()
+        .map_err(|e| failed(format!("unshare: {e}; the bench needs util-linux and root")))?;
+    Ok(status.code().and_then(|c| u8::try_from(c).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn measure(options: &Options) -> Result<ExitCode, Failure> {
+    let bed = Bed::new()?;
+    let baseline = match options.peers {
+        true => Some(nft::Bed::new(options.effort)?),
+        false => None,
+    };
+    let mut rows = Vec::new();
+    report::print_head();
+    for shape in &options.shapes {
+        for rules in &options.rules {
+            let row = row(&bed, baseline.as_ref(), *shape, *rules, options)?;
+            println!("{row}");
+            rows.push(row);
+        }
+        println!();
+    }
+    report::print_floor(&rows);
+    if options.plots() {
+        plot::write(&rows)?;
+    }
+    let wrong: usize = rows.iter().map(Row::mismatches).sum();
+    println!("{wrong} mismatches with the reference");
+    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The packets of a workload with what the reference says of each.
+struct Expected {
+    /// What the first, the last and no rule decides.
+    hot: Vec<(Flow, Outcome)>,
+    spread: Vec<(Flow, Outcome)>,
+}
+
+impl Expected {
+    fn new(work: &Workload) -> Self {
+        let mut oracle = Oracle::new(&work.ir);
+        let spread: Vec<(Flow, Outcome)> = work.spread.iter().map(|f| (*f, oracle.evaluate(f))).collect();
+        let mut decided = |(i, flow): &(usize, Flow)| {
+            let outcome = oracle.evaluate(flow);
+            (work.ir.decisions[outcome.decision].rule == Some(*i as u32)).then_some((*flow, outcome))
+        };
+        let first = work.candidates.iter().find_map(&mut decided);
+        let last = work.candidates.iter().rev().find_map(&mut decided);
+        let none = spread.iter().find(|(_, o)| work.ir.decisions[o.decision].rule.is_none()).cloned();
+        Self { hot: [first, last, none].into_iter().flatten().collect(), spread }
+    }
+}
+
+fn row(
+    bed: &Bed,
+    baseline: Option<&nft::Bed>,
+    shape: Shape,
+    rules: usize,
+    options: &Options,
+) -> Result<Row, Failure> {
+    let work = workload(shape, rules);
+    let expected = Expected::new(&work);
+    let flows: Vec<Flow> = expected.spread.iter().map(|(flow, _)| *flow).collect();
+    bed.set_spread(&flows)?;
+    let start = Instant::now();
+    let mut how = CompileOptions::default();
+    how.limits.form = options.form;
+    let image = compile(work.ir.clone(), &how);
+    let build = start.elapsed();
+    let polc = match image {
+        Ok(image) => program(bed, &Loadable::from(&image), &expected, options.effort, Some(build)),
+        Err(e) => Side::Not(e.to_string()),
+    };
+    let (linear, nftables) = match baseline {
+        None => (Side::Left, Side::Left),
+        Some(baseline) => {
+            let linear = match naive::emit(&work.ir) {
+                Ok(code) => program(bed, &code, &expected, options.effort, None),
+                Err(e) => Side::Not(e.to_string()),
+            };
+            (linear, baseline.measure(shape, &work.ir, &expected, options.effort))
+        }
+    };
+    Ok(Row { shape, rules, polc, linear, nftables })
+}
+
+/// Loads, checks and measures a program.
+fn program(
+    bed: &Bed,
+    code: &Loadable,
+    expected: &Expected,
+    effort: Effort,
+    build: Option<std::time::Duration>,
+) -> Side {
+    let measured = || -> Result<Side, Failure> {
+        let loaded = bed.load(code)?;
+        let mismatches = mismatches(bed, &loaded, expected)?;
+        let mut hot: Option<Cost> = None;
+        for (flow, _) in &expected.hot {
+            let cost = bed.hot(&loaded, flow, effort)?;
+            hot = hot.into_iter().chain([cost]).max_by(|a, b| a.ns.total_cmp(&b.ns));
+        }
+        let hot = hot.ok_or_else(|| failed("no packet to measure with".into()))?;
+        let spread = bed.spread(effort)?;
+        let size = report::Size {
+            slots: code.slots(),
+            map_bytes: code.map_bytes(),
+            build,
+            load: Some(loaded.load),
+            fill: loaded.fill,
+        };
+        Ok(Side::Measured { hot: hot.ns, spread: spread.ns, floor: hot.floor, size: Some(size), mismatches })
+    };
+    measured().unwrap_or_else(|e| Side::Not(e.to_string()))
+}
+
+/// Packets that a program decides otherwise than the reference.
+fn mismatches(bed: &Bed, loaded: &Loaded, expected: &Expected) -> Result<usize, Failure> {
+    let mut wrong = 0;
+    for (flow, outcome) in expected.hot.iter().chain(&expected.spread) {
+        let (verdict, decision) = bed.decide(loaded, flow)?;
+        let want = match outcome.verdict {
+            Verdict::Allow => abi::VERDICT_ALLOW,
+            Verdict::Deny => abi::VERDICT_DENY,
+        };
+        if (verdict, decision) != (want, outcome.decision.as_u32()) {
+            wrong += 1;
+            if wrong <= 3 {
+                eprintln!("{flow:?}: verdict {verdict}, decision {decision}; reference {outcome:?}");
+            }
+        }
+    }
+    Ok(wrong)
+}
