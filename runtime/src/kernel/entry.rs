@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use aya_obj::maps::PinningType;
 use aya_obj::{EbpfSectionKind, Map as ObjectMap, Object, ProgramSection};
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 
 use super::error::{LoaderError, kernel};
 use super::pins::Pins;
@@ -44,15 +45,15 @@ impl Entry {
         Ok(shared)
     }
 
-    /// Loads programs with a configuration (policy slot, endpoint, flags, version).
+    /// Loads programs with a configuration.
     pub fn load(
         &self,
         names: &[&str],
         shared: &BTreeMap<String, Map>,
-        config: [u32; 4],
+        config: &Config,
     ) -> Result<Vec<Program>, LoaderError> {
         let mut object = self.object.clone();
-        let config: Vec<u8> = config.into_iter().flat_map(u32::to_le_bytes).collect();
+        let config: Vec<u8> = config.words().into_iter().flat_map(u32::to_ne_bytes).collect();
         object
             .patch_map_data(HashMap::from([(abi::CONFIG_SYMBOL, (&config[..], true))]))
             .map_err(|e| LoaderError::Object(e.to_string()))?;

@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 use polc_compiler::ir::Direction;
 
 use super::slots::{free_endpoint, free_slots, open_program};
@@ -197,13 +198,21 @@ impl Dataplane {
     fn load_entries(&self, new: &InterfaceRecord, folder: &Path) -> Result<Vec<(Way, Program)>, LoaderError> {
         let mut programs = Vec::new();
         for way in Way::BOTH {
-            let (name, slot) = if way == new.way(Direction::Egress) {
-                (abi::PROG_EGRESS, new.egress.slot)
+            let (name, slot, peer) = if way == new.way(Direction::Egress) {
+                (abi::PROG_EGRESS, new.egress.slot, new.ingress.slot)
             } else {
-                (abi::PROG_INGRESS, new.ingress.slot)
+                (abi::PROG_INGRESS, new.ingress.slot, new.egress.slot)
             };
-            let config = [slot, new.endpoint_id, new.flags, abi::ABI_VERSION];
-            let program = self.entry.load(&[name], &self.shared, config)?.remove(0);
+            // Slots and counter rows are as many, and each way has one of both.
+            let config = Config {
+                policy_slot: slot,
+                endpoint: new.endpoint_id,
+                flags: new.flags,
+                peer_slot: peer,
+                counters: slot,
+                ..Config::default()
+            };
+            let program = self.entry.load(&[name], &self.shared, &config)?.remove(0);
             let path = hook::entry_pin(folder, way);
             program.pin(&path).map_err(kernel(format!("pinning {}", path.display())))?;
             programs.push((way, program));

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use polc_compiler::abi;
+use polc_compiler::abi::config::Config;
 
 use super::entry::Entry;
 use super::error::{LoaderError, file, kernel};
@@ -79,8 +80,7 @@ impl Dataplane {
             let program = match pinned {
                 Some(program) => program,
                 None => {
-                    let config = [u32::MAX, 0, 0, abi::ABI_VERSION];
-                    let mut loaded = self.entry.load(&[name], &self.shared, config)?;
+                    let mut loaded = self.entry.load(&[name], &self.shared, &Config::default())?;
                     let program = loaded.remove(0);
                     let staged = self.pins.staging().join("program");
                     pins::unpin(&staged)?;
