@@ -1,7 +1,8 @@
-//! Steps of an update, for tests that kill a process at each of them.
+//! Steps of an update, for tests that stop or kill a process at each of them.
 
-/// Says that a step comes next. In builds with debug assertions, the process stops
-/// here for good if `POLC_STOP_AT_STEP` is this step's number: a test then kills it.
+/// Says that a step is done. In builds with debug assertions, the process stops
+/// here if `POLC_STOP_AT_STEP` is this step's number (from 0), until its standard
+/// input has a line or ends: a test kills it, or changes the world meanwhile.
 pub(super) fn step(name: &str) {
     #[cfg(debug_assertions)]
     stop::at(name);
@@ -20,9 +21,7 @@ mod stop {
         let wanted = std::env::var("POLC_STOP_AT_STEP").ok().and_then(|n| n.parse().ok());
         if wanted == Some(number) {
             eprintln!("stopped at step {number}: {name}");
-            loop {
-                std::thread::park();
-            }
+            let _ = std::io::stdin().read_line(&mut String::new());
         }
     }
 }

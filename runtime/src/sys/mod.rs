@@ -29,7 +29,7 @@ pub use map_writer::MapWriter;
 #[cfg(target_os = "linux")]
 pub use netlink::RouteSocket;
 #[cfg(target_os = "linux")]
-pub use privileged::{CpuPin, PrivateBpfFs, is_bpffs, mount_bpffs};
+pub use privileged::{CpuPin, PrivateBpfFs, enter_network_namespace, is_bpffs, mount_bpffs};
 
 /// A system call failed; `source()` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]

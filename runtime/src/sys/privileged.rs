@@ -2,6 +2,7 @@
 //! calling thread.
 
 use std::ffi::CString;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,17 @@ pub fn mount_bpffs(path: &Path) -> Result<(), SyscallError> {
         libc::mount(c"bpf".as_ptr(), target.as_ptr(), c"bpf".as_ptr(), flags, c"mode=0700".as_ptr().cast())
     };
     if result == 0 { Ok(()) } else { Err(SyscallError::last("mount")) }
+}
+
+/// Moves the calling thread into a network namespace (`/run/netns/NAME`,
+/// `/proc/PID/ns/net`); sockets that it makes from then on belong to it.
+///
+/// # Errors
+/// What the kernel says: `EPERM` without CAP_SYS_ADMIN, `EINVAL` for another file.
+pub fn enter_network_namespace(namespace: &std::fs::File) -> Result<(), SyscallError> {
+    // SAFETY: a descriptor that is open over the call, and a flag.
+    let result = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+    if result == 0 { Ok(()) } else { Err(SyscallError::last("setns")) }
 }
 
 fn private_directory() -> Result<PathBuf, SyscallError> {

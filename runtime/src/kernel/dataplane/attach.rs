@@ -260,7 +260,7 @@ impl Dataplane {
                     hook::set_clsact(&program, record.ifindex, way).map_err(kernel(what()))?;
                 }
             }
-            step("hook changed");
+            step(&format!("hook {} changed", way.name()));
         }
         Ok(())
     }
@@ -299,7 +299,7 @@ fn attach_hooks(
             Hook::Clsact => hook::set_clsact(program, new.ifindex, *way),
         }
         .map_err(kernel(what()))?;
-        step("hook attached");
+        step(&format!("hook {} attached", way.name()));
     }
     Ok(())
 }

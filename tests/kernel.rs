@@ -1,0 +1,19 @@
+//! Policy on real interfaces, in network namespaces and a bpffs of their own
+//! making. Skipped, with the reason printed, without the privileges; with
+//! POLC_REQUIRE_KERNEL=1 that is a failure.
+#![cfg(target_os = "linux")]
+
+#[path = "kernel/crash.rs"]
+mod crash;
+#[path = "kernel/exclusion.rs"]
+mod exclusion;
+#[path = "kernel/leaks.rs"]
+mod leaks;
+#[path = "kernel/policies.rs"]
+mod policies;
+#[path = "kernel/traffic.rs"]
+mod traffic;
+#[path = "kernel/verdicts.rs"]
+mod verdicts;
+#[path = "kernel/world.rs"]
+mod world;
