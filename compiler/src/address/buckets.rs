@@ -102,14 +102,24 @@ impl Shape {
         [mix(base) | 1, mix(base | 1) | 1]
     }
 
+    /// What is added to the key's first eight bytes: prefixes of different lengths
+    /// may have the same bits, `::` of every length among them.
+    pub fn salt(&self, length: u8) -> u32 {
+        match (self.keys, length) {
+            (Keys::Word, _) | (_, 128) => 0,
+            _ => (u32::from(length) + 1) * 0x00e1_95ab,
+        }
+    }
+
     /// The key's line by its first (0) or second (1) hash: the upper half of the
     /// product picks it, so that no mask and no power of two is needed.
     pub fn line(&self, key: &Key, which: u8, length: u8) -> u32 {
         let [a, b] = self.multipliers(which, length);
         let half = |i: usize| u64::from(key[i]) | (u64::from(key[i + 1]) << 32);
+        let first = half(0).wrapping_add(self.salt(length).into()).wrapping_mul(a);
         let hash = match self.keys {
-            Keys::Word | Keys::Half => half(0).wrapping_mul(a),
-            Keys::Full => half(0).wrapping_mul(a).wrapping_add(half(2).wrapping_mul(b)),
+            Keys::Word | Keys::Half => first,
+            Keys::Full => first.wrapping_add(half(2).wrapping_mul(b)),
         };
         (((hash >> 32) * u64::from(self.lines)) >> 32) as u32
     }
@@ -125,7 +135,6 @@ impl Shape {
     }
 
     /// A slot's key.
-    #[cfg(test)]
     pub fn key(&self, words: &[u32], line: u32, slot: usize) -> Key {
         let at = self.key_word(line, slot);
         let mut key = [0; 4];
@@ -212,30 +221,18 @@ fn settle(shape: &Shape, entries: &[Entry], owner: &mut [u32], entry: u32) -> Op
 }
 
 #[cfg(test)]
-/// Where a key's slot is, in use or not: the index of its value's word. Keys of
-/// the same words are told apart by `is`, which is asked about the value.
-pub(super) fn find(
-    shape: &Shape,
-    words: &[u32],
-    key: &Key,
-    length: u8,
-    is: impl Fn(u32) -> bool,
-) -> Option<usize> {
-    for which in 0..2 {
-        let line = shape.line(key, which, length);
-        for slot in 0..shape.keys.slots() {
-            let at = shape.value_word(line, slot);
-            if is(words[at]) && shape.key(words, line, slot) == *key {
-                return Some(at);
-            }
-        }
-    }
-    None
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where a key's value is that is not 0.
+    fn find(shape: &Shape, words: &[u32], entry: &Entry) -> Option<usize> {
+        let lines = (0..2).map(|which| shape.line(&entry.key, which, entry.length));
+        let mut slots = lines.flat_map(|line| (0..shape.keys.slots()).map(move |slot| (line, slot)));
+        let found = slots.find(|(line, slot)| {
+            shape.key(words, *line, *slot) == entry.key && words[shape.value_word(*line, *slot)] != 0
+        });
+        found.map(|(line, slot)| shape.value_word(line, slot))
+    }
 
     fn entries(keys: Keys, n: u32, spread: impl Fn(u32) -> Key) -> Vec<Entry> {
         (0..n)
@@ -260,7 +257,7 @@ mod tests {
                     let all = entries(keys, n, spread);
                     let (shape, words) = build(keys, u64::from(n), &all).unwrap();
                     for e in &all {
-                        let at = find(&shape, &words, &e.key, e.length, |v| v != 0);
+                        let at = find(&shape, &words, e);
                         assert_eq!(at.map(|at| words[at]), Some(e.value), "{keys:?} {s} {n}");
                     }
                     assert_eq!(shape.lines as usize * LINE_WORDS, words.len());
@@ -276,13 +273,22 @@ mod tests {
         let mut moved = 0;
         for e in &all {
             let first = shape.line(&e.key, 0, e.length);
-            let at = find(&shape, &words, &e.key, e.length, |v| v != 0).unwrap();
+            let at = find(&shape, &words, e).unwrap();
             if at / LINE_WORDS != first as usize {
                 assert_ne!(words[first as usize * LINE_WORDS + OVERFLOW], 0);
                 moved += 1;
             }
         }
         assert!((1..500).contains(&moved), "{moved}");
+    }
+
+    #[test]
+    fn the_zero_prefixes_of_all_lengths_find_room() {
+        for keys in [Keys::Half, Keys::Full] {
+            let all: Vec<Entry> =
+                (0..65).map(|length| Entry { key: [0; 4], length, value: u32::from(length) + 1 }).collect();
+            assert!(build(keys, 65, &all).is_some(), "{keys:?}");
+        }
     }
 
     #[test]

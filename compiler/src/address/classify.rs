@@ -7,8 +7,9 @@
 //!
 //! Why sound: the sets that hold an address are those with a prefix that covers
 //! it. Along the prefixes that cover an address, from short to long, the union of
-//! sets only grows, so the longest one knows them all, and a prefix that adds
-//! nothing to the one around it can be left out.
+//! sets only grows, so the longest one knows them all. A prefix that adds nothing
+//! to the one around it can be left out; it is kept where members may change, since
+//! the one around it may go.
 //!
 //! Membership is data: bit indices follow from which sets the rules use, never
 //! from their members, so that a changed member changes tables and no code. For
@@ -167,9 +168,9 @@ pub fn classify(ir: &PolicyIr) -> AddressClasses {
     }
     let (v4, v6) = members(ir, &sets);
     let mut classes = ClassSets::new();
-    let (v4, around4) = sweep(v4, &mut classes, |outer, inner| outer.contains(inner));
-    let (v6, around6) = sweep(v6, &mut classes, |outer, inner| outer.contains(inner));
     let open = sets.values().any(|set| ir.sets[*set].kind == SetKind::Members);
+    let (v4, around4) = sweep(v4, open, &mut classes, |outer, inner| outer.contains(inner));
+    let (v6, around6) = sweep(v6, open, &mut classes, |outer, inner| outer.contains(inner));
     AddressClasses { sets, v4, v6, open, classes, around4, around6, bits }
 }
 
@@ -217,10 +218,11 @@ fn members(ir: &PolicyIr, sets: &PrimaryMap<SetBit, AddrSet>) -> (Members<Ipv4Ne
 const OUTERMOST: u32 = u32::MAX;
 
 /// Goes through prefixes in ascending order with the stack of those around the
-/// current one, and keeps a prefix if its class is not that of the one around it.
-/// Gives the kept ones, and the index of the one around each.
+/// current one, and keeps a prefix if its class is not that of the one around it,
+/// or all of them. Gives the kept ones, and the index of the one around each.
 fn sweep<N: Copy + PartialEq>(
     members: Members<N>,
+    all: bool,
     classes: &mut ClassSets,
     contains: impl Fn(&N, &N) -> bool,
 ) -> (Vec<(N, Class)>, Vec<u32>) {
@@ -240,7 +242,7 @@ fn sweep<N: Copy + PartialEq>(
         }
         let outer = table.get(last as usize).map_or(Class::NONE, |(_, class)| *class);
         let class = *known.entry((outer, bits)).or_insert_with(|| classes.with(outer, bits));
-        if class != outer {
+        if all || class != outer {
             table.push((net, class));
             around.push(last);
             last = table.len() as u32 - 1;

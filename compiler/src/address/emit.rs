@@ -144,6 +144,9 @@ impl Code<'_> {
     fn line(&mut self, table: Table, shape: &buckets::Shape, length: u8, which: u8) {
         let [a, b] = shape.multipliers(which, length);
         self.key(shape.keys, length);
+        if shape.salt(length) != 0 {
+            self.asm.push(Insn::alu(AluOp::Add, Reg::R1, shape.salt(length) as i32));
+        }
         if shape.keys == Keys::Full {
             self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: b });
             self.asm.push(Insn::alu(AluOp::Mul, Reg::R2, Reg::R3));

@@ -28,12 +28,14 @@ mod classify;
 mod emit;
 mod layout;
 mod lengths;
+mod membership;
 mod trie;
 
 pub(crate) use classify::used_sets;
 pub use classify::{AddressClasses, Class, SetBit, classify};
 pub use emit::LookUp;
 pub use layout::AddressLayout;
+pub use membership::{ClassRows, Membership, Refused};
 
 use crate::image::{F_MMAPABLE, MapKind, MapSpec};
 

@@ -16,7 +16,7 @@ pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
-pub use update::{MapOp, Update, diff_entries};
+pub use update::Store;
 
 use crate::bpf::Code;
 use crate::ir::{Chain, Criterion, Decision, DecisionData, Direction, Origin, Rule};
