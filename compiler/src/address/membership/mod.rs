@@ -480,19 +480,17 @@ impl Family {
 
     /// Has a prefix listed by these sets.
     fn list(&mut self, net: Net, own: List, lists: &mut Lists) {
-        if !self.nodes.contains_key(&net) {
+        let node = self.nodes.entry(net).or_insert_with(|| {
             lists.use_list(EMPTY, false);
             lists.use_list(EMPTY, true);
-            self.nodes.insert(net, Node { own: EMPTY, all: EMPTY, needed: 0 });
-        }
-        if let Some(node) = self.nodes.get_mut(&net) {
-            let count = &mut self.lengths[usize::from(net.1)];
-            *count += u32::from(own != EMPTY);
-            *count -= u32::from(node.own != EMPTY);
-            lists.use_list(own, false);
-            lists.leave(node.own, false);
-            node.own = own;
-        }
+            Node { own: EMPTY, all: EMPTY, needed: 0 }
+        });
+        let count = &mut self.lengths[usize::from(net.1)];
+        *count += u32::from(own != EMPTY);
+        *count -= u32::from(node.own != EMPTY);
+        lists.use_list(own, false);
+        lists.leave(node.own, false);
+        node.own = own;
     }
 
     /// Computes anew which sets hold the prefixes at and inside one, and forgets it
