@@ -5,12 +5,17 @@
 
 #[path = "kernel/crash.rs"]
 mod crash;
+#[path = "kernel/dumps.rs"]
+mod dumps;
 #[path = "kernel/exclusion.rs"]
 mod exclusion;
 #[path = "kernel/leaks.rs"]
 mod leaks;
 #[path = "kernel/policies.rs"]
 mod policies;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "cli/schema.rs"]
+mod schema;
 #[path = "kernel/traffic.rs"]
 mod traffic;
 #[path = "kernel/verdicts.rs"]

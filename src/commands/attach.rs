@@ -1,11 +1,12 @@
 //! `polc attach`: compile an endpoint's policy and enforce it at an interface.
 
 use clap::ValueEnum;
+use polc_compiler::abi::failsafe::Port;
 use polc_compiler::compile::CompileOptions;
 use polc_compiler::image::source_lines;
 use polc_compiler::ir::{Direction, PolicyIr};
-use polc_compiler::resolve::EndpointKind;
-use polc_runtime::kernel::{AttachRequest, Dataplane, Hook, Policy, SetRecord, support};
+use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
+use polc_runtime::kernel::{AttachRequest, Dataplane, Failsafe, Hook, Policy, SetRecord, support};
 
 use super::bpffs::{BpfFs, Wait};
 use super::{DirectionArg, EndpointArg};
@@ -36,6 +37,11 @@ pub struct Args {
     /// Host endpoints are always treated so
     #[arg(long)]
     host: bool,
+
+    /// Ask the new policy again about connections that the old one allowed; without
+    /// this they go on
+    #[arg(long)]
+    recheck_established: bool,
 
     /// Mount a bpffs where none is
     #[arg(long)]
@@ -94,6 +100,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             HookArg::Clsact => Some(Hook::Clsact),
         },
         flags: 0,
+        recheck: args.recheck_established,
+        failsafes: &failsafes(&loaded.cluster, endpoint),
         ingress: policy(Direction::Ingress),
         egress: policy(Direction::Egress),
     })?;
@@ -107,6 +115,18 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         &format!("{}: {what} ({}, {})", args.interface, args.endpoint, report.hook.as_str()),
     );
     Ok(Exit::Ok)
+}
+
+/// The failsafe ports of a host endpoint.
+fn failsafes(cluster: &Cluster, endpoint: Endpoint) -> Vec<Failsafe> {
+    let of = |direction: &Direction| {
+        let egress = *direction == Direction::Egress;
+        let ports = cluster.failsafe_ports(endpoint, *direction);
+        ports
+            .into_iter()
+            .map(move |(protocol, port, net)| Failsafe { port: Port { egress, protocol, port }, net })
+    };
+    DirectionArg::directions(None).iter().flat_map(of).collect()
 }
 
 /// The sets of a policy, for `polc ipsets dump`.

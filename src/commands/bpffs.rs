@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use polc_runtime::kernel::{LoaderError, View};
 
 use crate::exit::{Exit, Failure};
@@ -35,6 +36,15 @@ impl Wait {
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.seconds.into())
     }
+}
+
+/// `-o`.
+#[derive(ValueEnum, Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people
+    Table,
+    /// JSON, described by docs/schema
+    Json,
 }
 
 impl From<LoaderError> for Failure {

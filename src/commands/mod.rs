@@ -7,9 +7,19 @@ mod bpffs;
 mod check;
 mod compile;
 #[cfg(target_os = "linux")]
+mod conntrack;
+#[cfg(target_os = "linux")]
+mod counters;
+#[cfg(target_os = "linux")]
 mod detach;
 mod explain;
+#[cfg(target_os = "linux")]
+mod ipsets;
+#[cfg(target_os = "linux")]
+mod log;
 mod manual;
+#[cfg(target_os = "linux")]
+mod policy;
 mod run;
 #[cfg(target_os = "linux")]
 mod status;
@@ -50,6 +60,25 @@ enum Command {
     /// Show what is attached
     #[cfg(target_os = "linux")]
     Status(status::Args),
+    /// Packets by what became of them
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Counters(counters::Args),
+    /// Address sets of the policies in force
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Ipsets(ipsets::Args),
+    /// Tracked connections
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Conntrack(conntrack::Args),
+    /// The policy in force at an interface, with hit counters
+    #[cfg(target_os = "linux")]
+    #[command(subcommand)]
+    Policy(policy::Args),
+    /// Follow what is decided about each packet, or switch that on or off
+    #[cfg(target_os = "linux")]
+    Log(log::Args),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -72,6 +101,16 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Detach(args) => detach::run(&args),
         #[cfg(target_os = "linux")]
         Command::Status(args) => status::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Counters(args) => counters::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Ipsets(args) => ipsets::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Conntrack(args) => conntrack::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Policy(args) => policy::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Log(args) => log::run(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man => manual::man(),
     }

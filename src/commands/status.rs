@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use polc_runtime::kernel::{DirectionStatus, InterfaceStatus};
 use serde::Serialize;
 
-use super::bpffs::BpfFs;
+use super::bpffs::{BpfFs, Format};
 use crate::exit::{Exit, Failure};
 use crate::output as streams;
 
@@ -21,15 +20,6 @@ pub struct Args {
 
     #[command(flatten)]
     bpffs: BpfFs,
-}
-
-/// `-o`.
-#[derive(ValueEnum, Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people
-    Table,
-    /// One JSON document
-    Json,
 }
 
 /// Runs the command: exit code 1 if something is not as it should be.

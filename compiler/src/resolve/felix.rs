@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use super::policy::Context;
 use crate::ir::protocol::{TCP, UDP};
 use crate::ir::{AddrSet, Direction, Family, Match, Origin, PortMatch, SideMatch};
@@ -43,6 +45,7 @@ pub(super) struct Failsafe {
     protocol: u8,
     ports: Vec<u16>,
     net: Option<(Family, AddrSet)>,
+    cidr: Option<IpNet>,
     /// The configuration that has it; `None` for what is built in.
     pub(super) meta: Option<Meta>,
     /// Zero-based index in the list.
@@ -51,6 +54,11 @@ pub(super) struct Failsafe {
 }
 
 impl Failsafe {
+    /// Protocol, destination port and far addresses of each.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (u8, u16, Option<IpNet>)> + '_ {
+        self.ports.iter().map(|port| (self.protocol, *port, self.cidr))
+    }
+
     /// Packets of the direction towards the port.
     pub(super) fn requests(&self, direction: Direction) -> Match {
         let ports = self.ports.iter().map(|port| PortMatch::Range(*port, *port)).collect();
@@ -114,19 +122,20 @@ impl Felix {
 
 fn convert(meta: &Meta, port: &Spanned<FailsafePort>, index: u32, context: &mut Context<'_>) -> Failsafe {
     let FailsafePort { protocol, port: number, net } = port.value;
+    let cidr = net;
     let net = net.map(|net| {
         let family = if net.addr().is_ipv4() { Family::V4 } else { Family::V6 };
         (family, context.sets.nets([net]))
     });
     let at = Some(context.origin(port.span));
-    Failsafe { protocol, ports: vec![number], net, meta: Some(meta.clone()), index, at }
+    Failsafe { protocol, ports: vec![number], net, cidr, meta: Some(meta.clone()), index, at }
 }
 
 /// One for each protocol: nothing tells those of one protocol apart.
 fn built_in(list: &[(u8, u16)]) -> Vec<Failsafe> {
     let of = |protocol: u8| {
         let ports = list.iter().filter(|(p, _)| *p == protocol).map(|(_, port)| *port).collect();
-        Failsafe { protocol, ports, net: None, meta: None, index: 0, at: None }
+        Failsafe { protocol, ports, net: None, cidr: None, meta: None, index: 0, at: None }
     };
     [TCP, UDP].map(of).into()
 }

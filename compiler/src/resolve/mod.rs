@@ -37,6 +37,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use cranelift_entity::{PrimaryMap, SecondaryMap, entity_impl};
+use ipnet::IpNet;
 
 pub use inventory::{EndpointData, EndpointKind};
 pub use policy::{PolicyData, Stage};
@@ -170,6 +171,15 @@ impl Cluster {
             node: data.node.as_deref(),
         };
         build::build(self, &subject, direction)
+    }
+
+    /// Failsafe ports of a host endpoint for packets of a direction: protocol,
+    /// destination port, and the far addresses that it is open for (all, if
+    /// `None`). A pod has none.
+    pub fn failsafe_ports(&self, endpoint: Endpoint, direction: Direction) -> Vec<(u8, u16, Option<IpNet>)> {
+        let node = self.endpoints()[endpoint].node.as_deref();
+        let of = |node| self.felix.failsafes(node, direction).iter().flat_map(|f| f.ports()).collect();
+        node.map(of).unwrap_or_default()
     }
 
     /// What one policy alone says, as for an endpoint that nothing else selects;

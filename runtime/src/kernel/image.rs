@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use polc_compiler::bpf::MapRef;
-use polc_compiler::image::{LICENSE, MapKind, MapSpec, PolicyImage, SourceLines, debug_info};
+use polc_compiler::image::{LICENSE, MapKind, MapSpec, PolicyImage, SourceLines, debug_info, listing};
 
 use super::digest;
 use super::error::{LoaderError, kernel};
@@ -56,6 +56,7 @@ pub(super) fn install(
     }
     fill_sub_programs(policy.image, &maps, &programs)?;
     record::write(&record, &staged.join("record"))?;
+    record::write(&listing(policy.image, policy.lines), &staged.join("listing"))?;
     step("image staged");
     pins::rename(&staged, &place)?;
     step("image in place");

@@ -13,6 +13,8 @@
 //! Cost: one system call to run and one to read the state per packet; an entry
 //! object is loaded per attachment, when its first packet comes.
 
+mod conntrack;
+mod counters;
 mod dataplane;
 mod digest;
 mod entry;
@@ -21,6 +23,7 @@ mod hook;
 mod image;
 mod load;
 mod lock;
+mod log;
 mod netlink;
 mod pins;
 mod record;
@@ -37,11 +40,14 @@ use polc_compiler::abi;
 use polc_compiler::abi::config::Config;
 use polc_compiler::ir::{Direction, Verdict};
 
-pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, detach_all};
+pub use self::conntrack::{Connection, Connections};
+pub use self::counters::Counters;
+pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, Failsafe, detach_all};
 pub use self::error::LoaderError;
 pub use self::hook::Hook;
 pub use self::image::Policy;
 use self::load::{Image, load_image};
+pub use self::log::{Log, LogRecord, RATE as LOG_RATE};
 pub use self::pins::Pins;
 pub use self::record::{DecisionRecord, ImageRecord, InterfaceRecord, Place, SetRecord};
 pub use self::view::{Attachment as InterfaceStatus, DirectionStatus, View};

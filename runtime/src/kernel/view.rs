@@ -120,6 +120,14 @@ impl View {
         record::read(&self.folder(place).join("record"))
     }
 
+    /// The listing of an image: instructions beside the policy's lines.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn listing(&self, place: &Place) -> Result<String, LoaderError> {
+        record::read(&self.folder(place).join("listing"))
+    }
+
     /// A map of an image, by its name; `None` if the image has none.
     ///
     /// # Errors

@@ -8,8 +8,10 @@
 
 use std::path::Path;
 
+use ipnet::IpNet;
 use polc_compiler::abi;
 use polc_compiler::abi::config::Config;
+use polc_compiler::abi::failsafe::Port;
 use polc_compiler::ir::Direction;
 
 use super::slots::{free_endpoint, free_slots, open_program};
@@ -37,10 +39,24 @@ pub struct AttachRequest<'a> {
     pub hook: Option<Hook>,
     /// Configuration flags (`CONFIG_*`).
     pub flags: u32,
+    /// Whether the new policy is asked again about connections that the old one
+    /// allowed. Without it they go on.
+    pub recheck: bool,
+    /// Failsafe ports of the host, for a host endpoint.
+    pub failsafes: &'a [Failsafe],
     /// Policy for packets towards the endpoint.
     pub ingress: Policy<'a>,
     /// Policy for packets from the endpoint.
     pub egress: Policy<'a>,
+}
+
+/// A failsafe port and the far addresses that it is open for; `None` for all.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Failsafe {
+    /// The port.
+    pub port: Port,
+    /// The addresses.
+    pub net: Option<IpNet>,
 }
 
 /// What an attach did.
@@ -94,15 +110,23 @@ impl Dataplane {
                 (&o.ingress.image, &o.egress.image) != (&new.ingress.image, &new.egress.image)
             }),
         };
+        if request.host {
+            self.set_failsafes(request.failsafes)?;
+        }
         match old {
             Some(old) if same_entry(&old, &new) => self.replace_policy(&new)?,
             old => {
+                if old.as_ref().is_none_or(|old| old.endpoint_id != new.endpoint_id) {
+                    self.reset(&new)?;
+                }
                 self.replace_entry(&mut new, old.as_ref())?;
-                let freed = old.iter().flat_map(|old| [old.ingress.slot, old.egress.slot]);
-                for slot in freed.filter(|slot| ![new.ingress.slot, new.egress.slot].contains(slot)) {
-                    self.clear_slot(slot)?;
+                if let Some(old) = old.filter(|old| old.endpoint_id != new.endpoint_id) {
+                    self.release(&old)?;
                 }
             }
+        }
+        if request.recheck {
+            self.recheck(&new)?;
         }
         self.collect()?;
         Ok(report)
@@ -204,10 +228,11 @@ impl Dataplane {
                 (abi::PROG_INGRESS, new.ingress.slot, new.egress.slot)
             };
             // Slots and counter rows are as many, and each way has one of both.
+            let failsafes = if new.host { abi::CONFIG_FAILSAFES } else { 0 };
             let config = Config {
                 policy_slot: slot,
                 endpoint: new.endpoint_id,
-                flags: new.flags,
+                flags: new.flags | failsafes,
                 peer_slot: peer,
                 counters: slot,
                 ..Config::default()

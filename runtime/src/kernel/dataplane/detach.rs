@@ -34,8 +34,7 @@ impl Dataplane {
         step("interface moved out");
         self.retire(&gone, &record)?;
         step("hooks removed");
-        self.clear_slot(record.ingress.slot)?;
-        self.clear_slot(record.egress.slot)?;
+        self.release(&record)?;
         self.collect()?;
         self.remove_if_empty()
     }

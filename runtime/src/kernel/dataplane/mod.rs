@@ -11,6 +11,7 @@ mod attach;
 mod detach;
 mod repair;
 mod slots;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -28,7 +29,7 @@ use super::record::{self, AbiRecord, InterfaceRecord};
 use super::step::step;
 use crate::sys::bpf::{Map, Program};
 
-pub use attach::{AttachReport, AttachRequest};
+pub use attach::{AttachReport, AttachRequest, Failsafe};
 pub use detach::detach_all;
 
 /// The programs that end a packet, and their slots.

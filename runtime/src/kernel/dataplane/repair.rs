@@ -19,6 +19,7 @@ impl Dataplane {
         let staging = self.pins.staging();
         if let Some(record) = staged_record(&staging.join("gone")) {
             self.retire(&staging.join("gone"), &record)?;
+            self.release(&record)?;
         }
         self.settle_replacement()?;
         if let Some(record) = staged_record(&staging.join("interface")) {
@@ -30,6 +31,7 @@ impl Dataplane {
             }
             if self.is_gone(&record, &place) {
                 self.retire(&place, &record)?;
+                self.release(&record)?;
                 continue;
             }
             self.fill_slot(&record.ingress)?;

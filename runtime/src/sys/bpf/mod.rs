@@ -15,6 +15,7 @@ mod map;
 mod mapped;
 mod pin;
 mod program;
+mod ring;
 
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 
@@ -23,6 +24,8 @@ pub use map::{Map, MapDefinition, MapEntry};
 pub use mapped::MappedArray;
 pub use pin::{PinnedKind, pinned_kind};
 pub use program::{DebugInfo, LoadError, Program, ProgramInfo, ProgramKind, ProgramSource};
+
+pub use ring::RingBuffer;
 
 use super::SyscallError;
 
