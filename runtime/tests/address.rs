@@ -214,8 +214,10 @@ fn every_prefix_length_nested() {
     };
     for kind in [SetKind::Members, SetKind::Nets] {
         check_sets("v4 nested", kind, (0..=32).map(|l| vec![v4(l)]).collect(), 1);
-        check_sets("v6 nested to /64", kind, (52..=64).map(|l| vec![v6(l)]).collect(), 1);
-        check_sets("v6 nested", kind, (116..=128).map(|l| vec![v6(l)]).collect(), 1);
+        check_sets("v6 nested to /64", kind, (0..=64).map(|l| vec![v6(l)]).collect(), 1);
+        check_sets("v6 nested", kind, (0..=128).map(|l| vec![v6(l)]).collect(), 1);
+        let most_in_code = (48..64).map(|l| vec![v6(l)]).collect();
+        check_sets("v6 of sixteen lengths", kind, most_in_code, 1);
         let few = [0, 1, 32, 48, 64, 127, 128].map(|l| vec![v6(l)]).to_vec();
         check_sets("v6 of seven lengths", kind, few, 1);
     }

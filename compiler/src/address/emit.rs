@@ -1,7 +1,8 @@
 //! The look-up code.
 //!
 //! Registers: `r0` to `r5` are scratch, the four bytes below `fp-8` hold a map key,
-//! the four below `fp-12` the best IPv6 prefix so far. Array look-ups are inlined
+//! the four below `fp-12` the best IPv6 prefix so far, the eight below `fp-16` a
+//! pointer into the tree of IPv6 prefix lengths. Array look-ups are inlined
 //! by the kernel, so every step costs its loads and about fifteen instructions; but
 //! the verifier takes them for calls, which is why addresses are loaded anew from
 //! the packet state after each. IPv4 bytes are loaded one by one: a byte is bounded
@@ -9,12 +10,14 @@
 
 use super::buckets::{self, Keys, OVERFLOW};
 use super::layout::{AddressLayout, Nets6, Table};
+use super::lengths::node;
 use super::{AddressTables, lengths, trie};
 use crate::abi::{Field, STATE_FAMILY};
 use crate::bpf::{AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, MapRef, Reg, Size, Width};
 
 const KEY: i16 = -12;
 const BEST: i16 = -16;
+const NODE: i16 = -24;
 /// Register of what a table holds.
 const FOUND: Reg = Reg::R4;
 
@@ -33,7 +36,7 @@ pub struct LookUp {
 }
 
 impl AddressTables {
-    /// Appends the code of a look-up. It loses `r0` to `r5` and the eight bytes
+    /// Appends the code of a look-up. It loses `r0` to `r5` and the sixteen bytes
     /// below `fp-8`.
     ///
     /// # Errors
@@ -156,6 +159,11 @@ impl Code<'_> {
         if shape.keys == Keys::Full {
             self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
         }
+        self.line_of_hash(table, shape);
+    }
+
+    /// Leaves a pointer to the line that the hash in `r1` names in `r0`.
+    fn line_of_hash(&mut self, table: Table, shape: &buckets::Shape) {
         self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
         self.asm.push(Insn::alu(AluOp::Mul, Reg::R1, shape.lines as i32));
         self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
@@ -195,8 +203,7 @@ impl Code<'_> {
         }
         self.asm.push(Insn::load(Size::B8, to, self.at.state, at));
         if bits < 64 {
-            let mask = (u64::MAX << (64 - bits)).swap_bytes();
-            self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: mask });
+            self.asm.push(Insn::LoadImm64 { dst: Reg::R3, imm: lengths::mask(bits) });
             self.asm.push(Insn::alu(AluOp::And, to, Reg::R3));
         }
     }
@@ -258,7 +265,11 @@ impl Code<'_> {
     fn nets6(&mut self, nets: &Nets6) -> Result<(), AsmError> {
         self.asm.push(Insn::store(Size::B4, Reg::R10, BEST, 0));
         let end = self.asm.new_label();
-        self.search(nets, 0, nets.lengths.len(), end)?;
+        if lengths::is_data(&nets.lengths) {
+            self.walk(nets, end)?;
+        } else {
+            self.search(nets, 0, nets.lengths.len(), end)?;
+        }
         self.asm.bind(end)?;
         self.asm.push(Insn::load(Size::B4, FOUND, Reg::R10, BEST));
         self.asm.jump(self.done);
@@ -307,5 +318,81 @@ impl Code<'_> {
         }
         self.asm.jump(miss);
         Ok(())
+    }
+
+    /// Walks the tree of lengths; goes to `end` with the best on the stack.
+    fn walk(&mut self, nets: &Nets6, end: Label) -> Result<(), AsmError> {
+        let first = lengths::first_line(&nets.buckets, &nets.lengths);
+        self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, first as i32));
+        let depth = lengths::depth(&nets.lengths);
+        for step in 1..=depth {
+            let (hit, miss, next) = (self.asm.new_label(), self.asm.new_label(), self.asm.new_label());
+            self.value(Table::Nets6);
+            self.asm.push(Insn::store(Size::B8, Reg::R10, NODE, Reg::R0));
+            self.node_prefix(&nets.buckets, hit, miss)?;
+            for (label, line) in [(miss, node::MISS), (hit, node::HIT)] {
+                self.asm.bind(label)?;
+                if label == hit {
+                    self.asm.push(Insn::store(Size::B4, Reg::R10, BEST, FOUND));
+                }
+                self.asm.push(Insn::load(Size::B8, Reg::R5, Reg::R10, NODE));
+                self.asm.push(Insn::load(Size::B4, Reg::R1, Reg::R5, line));
+                self.asm.jump(next);
+            }
+            self.asm.bind(next)?;
+            if step < depth {
+                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, 0, end);
+                self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, Reg::R1));
+            }
+        }
+        self.asm.jump(end);
+        Ok(())
+    }
+
+    /// As [`Self::prefix`], of the length whose node the stack points to.
+    fn node_prefix(&mut self, shape: &buckets::Shape, hit: Label, miss: Label) -> Result<(), AsmError> {
+        for which in 0..2 {
+            let multiplier = node::MULTIPLIER + 16 * which;
+            self.node_key(shape.keys);
+            self.asm.push(Insn::load(Size::B4, Reg::R3, Reg::R5, node::SALT));
+            self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R3));
+            self.asm.push(Insn::load(Size::B8, Reg::R3, Reg::R5, multiplier));
+            self.asm.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R3));
+            if shape.keys == Keys::Full {
+                self.asm.push(Insn::load(Size::B8, Reg::R3, Reg::R5, multiplier + 8));
+                self.asm.push(Insn::alu(AluOp::Mul, Reg::R2, Reg::R3));
+                self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+            }
+            self.line_of_hash(Table::Nets6, shape);
+            self.node_key(shape.keys);
+            self.asm.push(Insn::load(Size::B4, Reg::R5, Reg::R5, node::TAG));
+            for slot in 0..shape.keys.slots() {
+                let next = self.asm.new_label();
+                self.jump_unless_key(shape.keys, slot, next);
+                self.load_value(shape.keys, slot);
+                self.asm.push(Insn::mov(Reg::R3, FOUND));
+                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R3, lengths::CLASS_BITS as i32));
+                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R3, Reg::R5, hit);
+                self.asm.bind(next)?;
+            }
+            if which == 0 {
+                self.jump_unless_overflow(miss);
+            }
+        }
+        self.asm.jump(miss);
+        Ok(())
+    }
+
+    /// Loads the address, cut to the length of the node that the stack points to,
+    /// into `r1` and `r2`, and the node into `r5`.
+    fn node_key(&mut self, keys: Keys) {
+        self.asm.push(Insn::load(Size::B8, Reg::R5, Reg::R10, NODE));
+        let halves = if keys == Keys::Full { 2 } else { 1 };
+        for (i, to) in [Reg::R1, Reg::R2].into_iter().take(halves).enumerate() {
+            let at = 8 * i as i16;
+            self.asm.push(Insn::load(Size::B8, to, self.at.state, self.at.address.offset + at));
+            self.asm.push(Insn::load(Size::B8, Reg::R3, Reg::R5, node::MASK + at));
+            self.asm.push(Insn::alu(AluOp::And, to, Reg::R3));
+        }
     }
 }

@@ -93,7 +93,11 @@ impl AddressLayout {
             Table::Hosts4 => self.hosts4.as_ref().map(lines),
             Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * trie::CHUNK as u64),
             Table::Hosts6 => self.hosts6.as_ref().map(lines),
-            Table::Nets6 => self.nets6.as_ref().map(|n| lines(&n.buckets)),
+            Table::Nets6 => self.nets6.as_ref().map(|n| {
+                let tree =
+                    if lengths::is_data(&n.lengths) { n.lengths.len() * buckets::LINE_WORDS } else { 0 };
+                lines(&n.buckets) + tree as u64
+            }),
         }
     }
 

@@ -14,8 +14,86 @@
 //! An entry's value is [`tag`]`(length) << 24 | class`, so that prefixes of
 //! different lengths with the same bits are different entries. Cost: for n lengths
 //! at most ⌈log2(n + 1)⌉ probes, and as many markers for each prefix.
+//!
+//! Up to [`UNROLLED`] lengths stand in the code, one probe for each. With more of
+//! them the tree is data: a line for each length behind the table's own lines, and
+//! the code walks it.
 
-use super::buckets::{Entry, Key, Keys};
+use super::buckets::{Entry, Key, Keys, LINE_WORDS, Shape};
+
+/// Most lengths that code has a probe of its own for: a probe takes about a hundred
+/// instructions.
+const UNROLLED: usize = 16;
+
+/// Whether the search tree over so many lengths is data.
+pub(super) fn is_data(lengths: &[u8]) -> bool {
+    lengths.len() > UNROLLED
+}
+
+/// Byte offsets in a line of the tree; of two hashes, the second one's multipliers
+/// stand 16 bytes further.
+pub(super) mod node {
+    /// Mask of the address's first eight bytes as they lie in memory.
+    pub const MASK: i16 = 0;
+    /// Multiplier of these bytes.
+    pub const MULTIPLIER: i16 = 16;
+    /// The length's tag.
+    pub const TAG: i16 = 48;
+    /// What is added before the first half is multiplied.
+    pub const SALT: i16 = 52;
+    /// Line of the next length if the address's prefix was found; 0 ends.
+    pub const HIT: i16 = 56;
+    /// Likewise if it was not.
+    pub const MISS: i16 = 60;
+}
+
+/// Bits of a mask of eight address bytes, of which the first `bits` bits count, as
+/// they lie in memory.
+pub(super) fn mask(bits: u8) -> u64 {
+    u64::MAX.checked_shl(64 - u32::from(bits)).unwrap_or(0).swap_bytes()
+}
+
+/// The line of the length that the search starts with.
+pub(super) fn first_line(shape: &Shape, lengths: &[u8]) -> u32 {
+    shape.lines + middle(0, lengths.len()) as u32
+}
+
+/// Probes of the longest search.
+pub(super) fn depth(lengths: &[u8]) -> u32 {
+    usize::BITS - lengths.len().leading_zeros()
+}
+
+/// The tree's lines, one after the other.
+pub(super) fn tree(shape: &Shape, lengths: &[u8]) -> Vec<u32> {
+    let mut words = vec![0; lengths.len() * LINE_WORDS];
+    let line = |from: usize, to: usize| if from < to { shape.lines + middle(from, to) as u32 } else { 0 };
+    let mut todo = vec![(0, lengths.len())];
+    while let Some((from, to)) = todo.pop() {
+        if from == to {
+            continue;
+        }
+        let mid = middle(from, to);
+        let length = lengths[mid];
+        let words = &mut words[mid * LINE_WORDS..(mid + 1) * LINE_WORDS];
+        let mut long = |at: i16, value: u64| {
+            words[at as usize / 4] = value as u32;
+            words[at as usize / 4 + 1] = (value >> 32) as u32;
+        };
+        long(node::MASK, mask(length.min(64)));
+        long(node::MASK + 8, mask(length.saturating_sub(64)));
+        for which in 0..2 {
+            let [a, b] = shape.multipliers(which, length);
+            long(node::MULTIPLIER + 16 * i16::from(which), a);
+            long(node::MULTIPLIER + 16 * i16::from(which) + 8, b);
+        }
+        words[node::TAG as usize / 4] = tag(length);
+        words[node::SALT as usize / 4] = shape.salt(length);
+        words[node::HIT as usize / 4] = line(mid + 1, to);
+        words[node::MISS as usize / 4] = line(from, mid);
+        todo.extend([(from, mid), (mid + 1, to)]);
+    }
+    words
+}
 
 /// Bits of a value that hold the class.
 pub(super) const CLASS_BITS: u32 = 24;

@@ -215,7 +215,10 @@ fn build6(
         let lengths = lengths::lengths(&nets);
         let entries = lengths::entries(&nets, &lengths);
         let capacity = layout::room(entries.len() as u64, open);
-        let (buckets, table) = fill(Table::Nets6, lengths::keys(&lengths), capacity, &entries)?;
+        let (buckets, mut table) = fill(Table::Nets6, lengths::keys(&lengths), capacity, &entries)?;
+        if lengths::is_data(&lengths) {
+            table.extend(lengths::tree(&buckets, &lengths));
+        }
         layout.nets6 = Some(Nets6 { buckets, lengths });
         words.push(table);
     }
