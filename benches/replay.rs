@@ -118,8 +118,10 @@ type Named = (&'static str, Box<dyn Engine>);
 fn engines(policy: &Policy) -> Vec<Named> {
     type Made = Result<Box<dyn Engine>, EngineError>;
     let boxed = |vm: Vm| Box::new(vm) as Box<dyn Engine>;
-    let vm =
-        |engine| Vm::new(ENTRY_OBJECT, &policy.specs(), VmOptions { engine, stateless: false }).map(boxed);
+    let vm = |engine| {
+        Vm::new(ENTRY_OBJECT, &policy.specs(), VmOptions { engine, stateless: false, ..VmOptions::default() })
+            .map(boxed)
+    };
     let made: [(&'static str, Made); 4] = [
         ("reference", Ok(Box::new(reference(policy)))),
         ("interpreter", vm(VmEngine::Interpreter)),
@@ -142,7 +144,10 @@ fn reference(policy: &Policy) -> Reference {
         let direction = ir.direction;
         ReferenceAttachment { endpoint: 0, direction, policy: Box::new(move |flow| evaluate(&ir, flow)) }
     };
-    Reference::new(policy.programs.iter().map(attachment).collect(), ReferenceOptions { stateless: false })
+    Reference::new(
+        policy.programs.iter().map(attachment).collect(),
+        ReferenceOptions { stateless: false, ..ReferenceOptions::default() },
+    )
 }
 
 #[cfg(target_os = "linux")]

@@ -4,10 +4,10 @@
  * allowed pass in both directions. README.md states the rules.
  *
  * An entry belongs to one endpoint and is keyed from its point of view (local,
- * remote), so both of its directions find the same one. Entries are never
- * deleted: one that is too old counts as none, and the map's LRU order reuses
- * the memory. Each fact has a byte of its own, so that two CPUs that handle the
- * two directions cannot undo each other's stores.
+ * remote), so both of its directions find the same one. One that is too old
+ * counts as none; a loader sweeps, and the map's LRU order reuses the memory
+ * where it does not. Each fact has a byte of its own, so that two CPUs that
+ * handle the two directions cannot undo each other's stores.
  */
 #ifndef POLC_CONNTRACK_H
 #define POLC_CONNTRACK_H
@@ -78,14 +78,19 @@ INLINE int is_expired(__u64 then, __u64 now, __u64 timeout)
 	return now > then && now - then > timeout;
 }
 
-INLINE int is_echo_request(const struct polc_state *st)
+INLINE int is_request_type(__u8 family, __u8 type)
 {
-	return st->icmp_type == (st->family == 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST);
+	return type == (family == 4 ? ICMP_ECHO_REQUEST : ICMPV6_ECHO_REQUEST);
 }
 
-INLINE int is_echo_reply(const struct polc_state *st)
+INLINE int is_reply_type(__u8 family, __u8 type)
 {
-	return st->icmp_type == (st->family == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+	return type == (family == 4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+}
+
+INLINE int is_echo_request(const struct polc_state *st)
+{
+	return is_request_type(st->family, st->icmp_type);
 }
 
 /* Whether an entry may speak for this packet: of ICMP, echo alone has connections. */
@@ -93,7 +98,7 @@ INLINE int is_tracked(const struct polc_state *st)
 {
 	if (st->flags & POLC_FLAG_LATER_FRAGMENT)
 		return 0;
-	return !(st->flags & POLC_FLAG_ICMP) || is_echo_request(st) || is_echo_reply(st);
+	return !(st->flags & POLC_FLAG_ICMP) || is_echo_request(st) || is_reply_type(st->family, st->icmp_type);
 }
 
 /* A TCP connection's very first packet. It is policy's, whatever is known about its addresses. */
@@ -121,15 +126,15 @@ INLINE void conntrack_key(const struct polc_state *st, struct polc_conntrack_key
 	}
 }
 
-INLINE __u64 conntrack_timeout(const struct polc_state *st, const struct polc_conntrack_value *entry)
+INLINE __u64 conntrack_timeout(const struct polc_conntrack_key *key, const struct polc_conntrack_value *entry)
 {
 	const struct polc_conntrack_leg *answers = entry->opened_by_egress ? &entry->ingress : &entry->egress;
 
-	if (st->flags & POLC_FLAG_ICMP)
+	if (key->echo)
 		return POLC_TIMEOUT_ECHO;
-	if (st->protocol == IPPROTO_UDP)
+	if (key->protocol == IPPROTO_UDP)
 		return answers->seen ? POLC_TIMEOUT_UDP_ASSURED : POLC_TIMEOUT_UDP_UNREPLIED;
-	if (st->protocol != IPPROTO_TCP)
+	if (key->protocol != IPPROTO_TCP)
 		return POLC_TIMEOUT_OTHER;
 	if (entry->ingress.rst || entry->egress.rst)
 		return POLC_TIMEOUT_TCP_RESET;
@@ -140,6 +145,33 @@ INLINE __u64 conntrack_timeout(const struct polc_state *st, const struct polc_co
 	if (entry->ingress.fin || entry->egress.fin)
 		return POLC_TIMEOUT_TCP_HALF_CLOSED;
 	return POLC_TIMEOUT_TCP_ESTABLISHED;
+}
+
+/* The entry of a connection that is not over. */
+INLINE struct polc_conntrack_value *conntrack_find(const struct polc_state *st, const struct polc_conntrack_key *key)
+{
+	struct polc_conntrack_value *entry = bpf_map_lookup_elem(&polc_conntrack, key);
+
+	if (!entry || is_expired(entry->last_seen, st->now, conntrack_timeout(key, entry)))
+		return NULL;
+	return entry;
+}
+
+INLINE __u32 generation(__u32 slot)
+{
+	__u32 *found = bpf_map_lookup_elem(&polc_generations, &slot);
+
+	return found ? *found : 0;
+}
+
+/* Allowed by an older policy than the one that is in force for its opener's direction. */
+INLINE int is_stale(const struct polc_state *st, const struct polc_conntrack_value *entry)
+{
+	int egress = !!(st->flags & POLC_FLAG_EGRESS);
+
+	if (egress == entry->opened_by_egress)
+		return entry->generation != generation(polc_config.policy_slot);
+	return entry->generation != generation(polc_config.peer_slot);
 }
 
 /*
@@ -173,8 +205,44 @@ INLINE void conntrack_see(const struct polc_state *st, struct polc_conntrack_val
 		entry->confirmed = 1;
 }
 
-/* Whether the packet belongs to a live connection; the entry learns from it. */
-INLINE int conntrack_passes(const struct polc_state *st)
+INLINE void swap_words(void *left, void *right, __u32 words)
+{
+	__u32 *a = left, *b = right;
+
+	for (__u32 i = 0; i < words; i++) {
+		__u32 kept = a[i];
+
+		a[i] = b[i];
+		b[i] = kept;
+	}
+}
+
+/*
+ * Turns an answer into what it answers, as far as policy looks at it, or back:
+ * policy is asked about a connection's first packet, whichever packet is there.
+ */
+INLINE void reverse(struct polc_state *st)
+{
+	__u16 port = st->sport;
+
+	/* Both prefix lengths are the family's. */
+	swap_words(st->src, st->dst, 4);
+	st->sport = st->dport;
+	st->dport = port;
+	st->flags ^= POLC_FLAG_EGRESS;
+	if (!(st->flags & POLC_FLAG_ICMP))
+		return;
+	if (st->family == 4)
+		st->icmp_type = is_echo_request(st) ? ICMP_ECHO_REPLY : ICMP_ECHO_REQUEST;
+	else
+		st->icmp_type = is_echo_request(st) ? ICMPV6_ECHO_REPLY : ICMPV6_ECHO_REQUEST;
+}
+
+/*
+ * Whether the packet belongs to a live connection; the entry learns from it. If
+ * the entry is stale and `recheck` is set, policy has to decide: the state says so.
+ */
+INLINE int conntrack_passes(struct polc_state *st, int recheck)
 {
 	struct polc_conntrack_value *entry;
 	struct polc_conntrack_key key;
@@ -182,14 +250,22 @@ INLINE int conntrack_passes(const struct polc_state *st)
 	if (!is_tracked(st) || is_tcp_opening(st))
 		return 0;
 	conntrack_key(st, &key);
-	entry = bpf_map_lookup_elem(&polc_conntrack, &key);
-	if (!entry || is_expired(entry->last_seen, st->now, conntrack_timeout(st, entry)))
+	entry = conntrack_find(st, &key);
+	if (!entry)
 		return 0;
+	if (recheck && is_stale(st, entry)) {
+		st->flags |= POLC_FLAG_RECHECK;
+		if (!!(st->flags & POLC_FLAG_EGRESS) != entry->opened_by_egress) {
+			st->flags |= POLC_FLAG_REVERSED;
+			reverse(st);
+		}
+		return 0;
+	}
 	conntrack_see(st, entry);
 	return 1;
 }
 
-/* Enters the connection whose first packet policy has just allowed. */
+/* Enters the connection whose first packet was just allowed. */
 INLINE void conntrack_open(const struct polc_state *st)
 {
 	struct polc_conntrack_value entry = {};
@@ -204,6 +280,24 @@ INLINE void conntrack_open(const struct polc_state *st)
 	entry.opened_by_egress = !!(st->flags & POLC_FLAG_EGRESS);
 	conntrack_see(st, &entry);
 	bpf_map_update_elem(&polc_conntrack, &key, &entry, 0);
+}
+
+/* Policy decided anew about a connection that an older one allowed. */
+INLINE void conntrack_renew(const struct polc_state *st, __u32 verdict)
+{
+	struct polc_conntrack_value *entry;
+	struct polc_conntrack_key key;
+
+	conntrack_key(st, &key);
+	if (verdict != POLC_VERDICT_ALLOW) {
+		bpf_map_delete_elem(&polc_conntrack, &key);
+		return;
+	}
+	entry = bpf_map_lookup_elem(&polc_conntrack, &key);
+	if (!entry)
+		return;
+	entry->generation = st->generation;
+	conntrack_see(st, entry);
 }
 
 #endif

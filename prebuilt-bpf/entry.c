@@ -7,6 +7,7 @@
 #include "failsafe.h"
 #include "fragment.h"
 #include "log.h"
+#include "quote.h"
 
 enum {
 	ICMPV6_MLD_QUERY = 130,
@@ -86,8 +87,11 @@ INLINE int is_accepted_elsewhere(const struct polc_state *st, const struct polc_
 }
 
 /* The verdict of tracking. */
-INLINE struct finding track(const struct polc_state *st)
+INLINE struct finding track(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set)
 {
+	int recheck = set->flags & POLC_SETTING_RECHECK;
+	int passes;
+
 	if (st->flags & POLC_FLAG_STATELESS)
 		return UNDECIDED;
 	if (st->flags & POLC_FLAG_LATER_FRAGMENT) {
@@ -95,7 +99,8 @@ INLINE struct finding track(const struct polc_state *st)
 
 		return verdict ? (struct finding){ verdict, POLC_REASON_CONNTRACK } : UNDECIDED;
 	}
-	if (!conntrack_passes(st))
+	passes = st->quote ? quote_passes(skb, st, recheck) : conntrack_passes(st, recheck);
+	if (!passes)
 		return UNDECIDED;
 	fragment_remember(st, POLC_VERDICT_ALLOW);
 	return ALLOW(POLC_REASON_CONNTRACK);
@@ -115,7 +120,7 @@ INLINE struct finding examine(struct __sk_buff *skb, struct polc_state *st, cons
 		return DENY(reason);
 	if (is_neighbour_discovery(st, hop_limit))
 		return ALLOW(POLC_REASON_NEIGHBOUR_DISCOVERY);
-	return track(st);
+	return track(skb, st, set);
 }
 
 /* Records what was decided, and counts it. */
@@ -142,6 +147,43 @@ INLINE int finish(struct polc_state *st, __u32 verdict, __u32 reason)
 	return verdict == POLC_VERDICT_ALLOW ? POLC_TC_OK : POLC_TC_SHOT;
 }
 
+/* Tracking learns what was decided about a packet that it had no verdict for. */
+INLINE void settle(struct polc_state *st, __u32 verdict)
+{
+	if (st->flags & POLC_FLAG_REVERSED)
+		reverse(st);
+	if (st->flags & POLC_FLAG_STATELESS)
+		return;
+	if (st->flags & POLC_FLAG_RECHECK)
+		conntrack_renew(st, verdict);
+	else if (verdict == POLC_VERDICT_ALLOW)
+		conntrack_open(st);
+	fragment_remember(st, verdict);
+}
+
+/*
+ * Failsafe ports, then policy. The generation is read before policy runs: a
+ * change in between makes the connection look older than it is, never newer.
+ */
+INLINE struct finding decide(struct __sk_buff *skb, struct polc_state *st)
+{
+	int reversed = st->flags & POLC_FLAG_REVERSED;
+
+	st->generation = generation(reversed ? polc_config.peer_slot : polc_config.policy_slot);
+	if ((polc_config.flags & POLC_CONFIG_FAILSAFES) && is_failsafe(st)) {
+		settle(st, POLC_VERDICT_ALLOW);
+		return ALLOW(POLC_REASON_FAILSAFE);
+	}
+	/* Two calls, as a constant index makes each cheaper than one with a variable. */
+	if (reversed)
+		bpf_tail_call(skb, &polc_progs, polc_config.peer_slot);
+	else
+		bpf_tail_call(skb, &polc_progs, polc_config.policy_slot);
+	if (reversed)
+		reverse(st);
+	return DENY(POLC_REASON_NO_PROGRAM);
+}
+
 INLINE int enter(struct __sk_buff *skb, __u32 direction)
 {
 	const struct polc_settings *set = settings();
@@ -152,25 +194,19 @@ INLINE int enter(struct __sk_buff *skb, __u32 direction)
 		return POLC_TC_SHOT;
 	begin(skb, st, set, direction);
 	found = examine(skb, st, set);
-	if (!found.verdict) {
-		bpf_tail_call(skb, &polc_progs, polc_config.policy_slot);
-		found = DENY(POLC_REASON_NO_PROGRAM);
-	}
+	if (!found.verdict)
+		found = decide(skb, st);
 	return finish(st, found.verdict, found.reason);
 }
 
-/* Where a policy program ends: tracking learns the verdict, which is counted. */
+/* Where a policy program ends. */
 INLINE int leave(__u32 verdict)
 {
 	struct polc_state *st = packet_state();
 
 	if (!st)
 		return POLC_TC_SHOT;
-	if (!(st->flags & POLC_FLAG_STATELESS)) {
-		if (verdict == POLC_VERDICT_ALLOW)
-			conntrack_open(st);
-		fragment_remember(st, verdict);
-	}
+	settle(st, verdict);
 	return finish(st, verdict, st->reason);
 }
 

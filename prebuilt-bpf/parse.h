@@ -51,7 +51,12 @@ enum {
 	AH_MIN_LEN = 12,
 
 	ICMP_ECHO_REPLY = 0,
+	ICMP_UNREACHABLE = 3,
 	ICMP_ECHO_REQUEST = 8,
+	ICMP_TIME_EXCEEDED = 11,
+	ICMP_PARAMETER_PROBLEM = 12,
+	ICMPV6_FIRST_ERROR = 1,
+	ICMPV6_LAST_ERROR = 4,
 	ICMPV6_ECHO_REQUEST = 128,
 	ICMPV6_ECHO_REPLY = 129,
 };
@@ -122,7 +127,17 @@ INLINE __u32 parse_tcp(struct __sk_buff *skb, struct polc_state *st, __u32 offse
 	return POLC_REASON_NONE;
 }
 
-INLINE void parse_icmp(struct polc_state *st, const __u8 *p)
+/* Messages that quote the packet that they are about. Source quench (RFC 6633) is none. */
+INLINE int is_icmp_error(const struct polc_state *st)
+{
+	__u8 type = st->icmp_type;
+
+	if (st->family == 4)
+		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
+	return type >= ICMPV6_FIRST_ERROR && type <= ICMPV6_LAST_ERROR;
+}
+
+INLINE void parse_icmp(struct polc_state *st, const __u8 *p, __u32 offset)
 {
 	__u8 type = p[0];
 
@@ -132,6 +147,8 @@ INLINE void parse_icmp(struct polc_state *st, const __u8 *p)
 	if (st->family == 4 ? type == ICMP_ECHO_REQUEST || type == ICMP_ECHO_REPLY
 			    : type == ICMPV6_ECHO_REQUEST || type == ICMPV6_ECHO_REPLY)
 		st->icmp_id = be16(p + 4);
+	if (is_icmp_error(st))
+		st->quote = offset + ICMP_LEN;
 }
 
 /* Bytes of the fixed transport header; 0 where policy reads nothing of it. */
@@ -159,6 +176,7 @@ INLINE __u32 parse_transport(struct __sk_buff *skb, struct polc_state *st, __u32
 	__u32 len = transport_len(st);
 	__u8 *p;
 
+	st->end = end;
 	if (offset + len > end)
 		return POLC_REASON_MALFORMED;
 	if (offset + len > skb->len)
@@ -169,7 +187,7 @@ INLINE __u32 parse_transport(struct __sk_buff *skb, struct polc_state *st, __u32
 	if (!p)
 		return POLC_REASON_TOO_SHORT;
 	if (st->protocol == IPPROTO_ICMP || st->protocol == IPPROTO_ICMPV6) {
-		parse_icmp(st, p);
+		parse_icmp(st, p, offset);
 		return POLC_REASON_NONE;
 	}
 	if (st->protocol == IPPROTO_UDP) {

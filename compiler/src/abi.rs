@@ -197,9 +197,10 @@ pub const FLAG_XDP: u32 = 64;
 pub const FLAG_LOG: u32 = 128;
 /// Policy decides anew about a connection that an older policy allowed.
 pub const FLAG_RECHECK: u32 = 256;
-/// Addresses, ports and direction are those of the connection's first packet,
-/// whose answer this packet is. Only with [`FLAG_RECHECK`], and only while policy
-/// decides: a record of the log has the packet's own.
+/// With [`FLAG_RECHECK`], the packet answers those that policy decides about:
+/// while policy runs, addresses, ports and direction are theirs, and the decision
+/// is of the policy of the endpoint's other direction. A record of the log has
+/// the packet's own addresses, ports and direction.
 pub const FLAG_REVERSED: u32 = 512;
 /// Untracked policy decides.
 pub const FLAG_UNTRACKED: u32 = 1024;

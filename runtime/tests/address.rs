@@ -138,7 +138,8 @@ fn check(what: &str, classes: &AddressClasses, addresses: &[IpAddr]) {
     let spec = [AttachmentSpec { endpoint: 1, direction: Direction::Ingress, image: &image }];
     let mut engines: Vec<(&str, Box<dyn Engine>)> = Vec::new();
     for (name, engine) in [("interpreter", VmEngine::Interpreter), ("cranelift", VmEngine::Cranelift)] {
-        let vm = Vm::new(ENTRY, &spec, VmOptions { engine, stateless: true }).unwrap();
+        let vm =
+            Vm::new(ENTRY, &spec, VmOptions { engine, stateless: true, ..VmOptions::default() }).unwrap();
         engines.push((name, Box::new(vm)));
     }
     #[cfg(target_os = "linux")]

@@ -12,7 +12,8 @@ use polc_runtime::packet::build;
 use polc_runtime::vm::{Step, Tracer, Vm, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine, EngineError};
 
-const STATELESS: VmOptions = VmOptions { engine: polc_runtime::vm::VmEngine::Interpreter, stateless: true };
+const STATELESS: VmOptions =
+    VmOptions { engine: polc_runtime::vm::VmEngine::Interpreter, stateless: true, conntrack_entries: None };
 
 #[test]
 fn a_trace_is_the_run_that_the_machine_makes() {

@@ -25,7 +25,7 @@ fn egress(image: &PolicyImage) -> AttachmentSpec<'_> {
 /// Runs `test` once per engine.
 fn each(specs: &[AttachmentSpec<'_>], stateless: bool, test: impl Fn(&mut Vm)) {
     for engine in [VmEngine::Interpreter, VmEngine::Cranelift] {
-        let mut vm = Vm::new(ENTRY, specs, VmOptions { engine, stateless }).unwrap();
+        let mut vm = Vm::new(ENTRY, specs, VmOptions { engine, stateless, ..VmOptions::default() }).unwrap();
         test(&mut vm);
     }
 }
@@ -276,7 +276,12 @@ fn speed() {
     let image = allow_port(443);
     let ack = tcp(CLIENT, POD, 5000, 443, ACK);
     for engine in [VmEngine::Interpreter, VmEngine::Cranelift] {
-        let mut vm = Vm::new(ENTRY, &[ingress(&image)], VmOptions { engine, stateless: false }).unwrap();
+        let mut vm = Vm::new(
+            ENTRY,
+            &[ingress(&image)],
+            VmOptions { engine, stateless: false, ..VmOptions::default() },
+        )
+        .unwrap();
         vm.evaluate(Attachment(0), at(&tcp(CLIENT, POD, 5000, 443, SYN), 0)).unwrap();
         let start = std::time::Instant::now();
         const N: u32 = 1_000_000;

@@ -50,7 +50,11 @@ impl Run<'_> {
         self.engine("reference", Ok(reference(&programs, stateless)), resolved);
         let compiled = |p: &Program, index: u32| p.image.decisions.get(index as usize).cloned();
         for (name, engine) in [("interpreter", VmEngine::Interpreter), ("cranelift", VmEngine::Cranelift)] {
-            self.engine(name, Vm::new(ENTRY_OBJECT, &specs, VmOptions { engine, stateless }), compiled);
+            self.engine(
+                name,
+                Vm::new(ENTRY_OBJECT, &specs, VmOptions { engine, stateless, ..VmOptions::default() }),
+                compiled,
+            );
         }
         self.engine("kernel", KernelEngine::new(ENTRY_OBJECT, &specs, stateless), compiled);
     }
@@ -111,7 +115,7 @@ fn reference(programs: &[(u32, &Program)], stateless: bool) -> Reference {
         let policy = Box::new(move |flow: &ir::Flow| ir::evaluate(&ir, flow));
         ReferenceAttachment { endpoint: *endpoint, direction: p.direction, policy }
     });
-    Reference::new(attachments.collect(), ReferenceOptions { stateless })
+    Reference::new(attachments.collect(), ReferenceOptions { stateless, ..ReferenceOptions::default() })
 }
 
 fn run<E: Engine>(

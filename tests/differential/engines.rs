@@ -82,7 +82,7 @@ impl Engines {
             .collect();
         for engine in [VmEngine::Interpreter, VmEngine::Cranelift] {
             let name = if engine == VmEngine::Interpreter { "interpreter" } else { "cranelift" };
-            let options = VmOptions { engine, stateless: true };
+            let options = VmOptions { engine, stateless: true, ..VmOptions::default() };
             self.run(name, Vm::new(ENTRY_OBJECT, &specs, options), cases);
         }
         self.run("kernel", KernelEngine::new(ENTRY_OBJECT, &specs, true), cases);

@@ -17,9 +17,11 @@ const ALLOW: i32 = 0x30;
 const WORDS: i16 = abi::STATE_FLAGS.offset / 4 + 1;
 const FACT_FLAGS: u32 = abi::FLAG_PORTS | abi::FLAG_ICMP;
 
-/// What the policy says, computed from the flow.
-pub fn outcome(flow: &Flow) -> Outcome {
-    let hash = words(flow).iter().fold(0_u32, |hash, word| hash.wrapping_mul(31).wrapping_add(*word));
+/// What the policy says, computed from the flow. Policies of different salts have
+/// nothing in common.
+pub fn outcome(salt: u16, flow: &Flow) -> Outcome {
+    let hash =
+        words(flow).iter().fold(salt.into(), |hash: u32, word| hash.wrapping_mul(31).wrapping_add(*word));
     let verdict = if hash & ALLOW as u32 != 0 { Verdict::Allow } else { Verdict::Deny };
     Outcome { verdict, decision: Decision::from_u32(hash & DECISIONS as u32), logged: Vec::new() }
 }
@@ -47,7 +49,7 @@ fn words(flow: &Flow) -> Vec<u32> {
 }
 
 /// The same policy as a program.
-pub fn image(direction: Direction) -> PolicyImage {
+pub fn image(direction: Direction, salt: u16) -> PolicyImage {
     let decision = DecisionData {
         kind: DecisionKind::Rule,
         api: String::new(),
@@ -62,7 +64,7 @@ pub fn image(direction: Direction) -> PolicyImage {
     PolicyImage {
         name: "fingerprint".into(),
         direction,
-        programs: vec![program()],
+        programs: vec![program(salt)],
         maps: Vec::new(),
         decisions: vec![decision; DECISIONS as usize + 1],
         files: Vec::new(),
@@ -74,7 +76,7 @@ const CONTEXT: Reg = Reg::R6;
 const STATE: Reg = Reg::R7;
 const HASH: Reg = Reg::R8;
 
-fn program() -> Program {
+fn program(salt: u16) -> Program {
     let mut a = Assembler::new();
     let (found, denied) = (a.new_label(), a.new_label());
     a.push(Insn::mov(CONTEXT, Reg::R1));
@@ -87,7 +89,7 @@ fn program() -> Program {
     fail(&mut a);
     a.bind(found).unwrap();
     a.push(Insn::mov(STATE, Reg::R0));
-    a.push(Insn::mov(HASH, 0));
+    a.push(Insn::mov(HASH, i32::from(salt)));
     for word in 0..WORDS {
         a.push(Insn::load(Size::B4, Reg::R1, STATE, word * 4));
         if word + 1 == WORDS {

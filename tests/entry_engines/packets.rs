@@ -19,6 +19,7 @@ pub struct Drawn {
 pub fn draw(seed: u64, count: usize, attachments: usize) -> Vec<Drawn> {
     let mut rng = Rng::new(seed);
     let mut now = 1_700_000_000 * SECOND;
+    let mut last: Option<(u32, Vec<u8>)> = None;
     (0..count)
         .map(|_| {
             if rng.chance(4) {
@@ -28,7 +29,15 @@ pub fn draw(seed: u64, count: usize, attachments: usize) -> Vec<Drawn> {
             // Fragments keep to fewer places, so that they find each other.
             let fragmented = rng.chance(20);
             let attachment = rng.below(if fragmented { 1 } else { attachments }) as u32;
+            let about = last.take().filter(|_| rng.chance(12));
+            if let Some((attachment, data)) =
+                about.and_then(|(at, data)| Some((at ^ 1, error_about(&mut rng, &data)?)))
+            {
+                let wire_len = data.len() as u32;
+                return Drawn { attachment, data, wire_len, now: now - back };
+            }
             let (data, wire_len) = frame(&mut rng, fragmented);
+            last = Some((attachment, data.clone()));
             Drawn { attachment, data, wire_len, now: now - back }
         })
         .collect()
@@ -158,6 +167,7 @@ fn transport(rng: &mut Rng, protocol: u8, request: u8, reply: u8) -> Vec<u8> {
         }
         17 => [&ports[..], &[0, if rng.chance(90) { 8 } else { rng.of([0, 7]) }, 0, 0]].concat(),
         132 => [&ports[..], &[0; 8]].concat(),
+        1 | 58 if rng.chance(40) => icmp_error(rng, request == 128),
         1 | 58 => {
             let icmp_type = rng.of([request, request, reply, reply, 3, 130, 133, 134, 135, 136]);
             vec![icmp_type, rng.of([0, 0, 0, 1]), 0, 0, 0, rng.of([1, 2]), 0, 1]
@@ -166,4 +176,45 @@ fn transport(rng: &mut Rng, protocol: u8, request: u8, reply: u8) -> Vec<u8> {
     };
     body.resize(body.len() + rng.below(12), 0x70);
     body
+}
+
+/// An ICMP error that quotes a packet between the same hosts, a third of them cut off.
+fn icmp_error(rng: &mut Rng, v6: bool) -> Vec<u8> {
+    let icmp_type = if v6 { rng.of([1, 2, 3, 4, 4, 5]) } else { rng.of([3, 3, 4, 5, 11, 12]) };
+    let fragmented = rng.chance(10);
+    let mut quote = match v6 != rng.chance(3) {
+        true => ipv6(rng, fragmented),
+        false => ipv4(rng, fragmented),
+    };
+    if rng.chance(30) {
+        let keep = rng.below(quote.len());
+        quote.truncate(keep);
+    }
+    if rng.chance(10) {
+        let at = rng.below(quote.len().max(1));
+        if let Some(byte) = quote.get_mut(at) {
+            *byte = rng.below(256) as u8;
+        }
+    }
+    [&[icmp_type, rng.of([0, 0, 1, 4]), 0, 0, 0, 0, 0, 0][..], &quote].concat()
+}
+
+/// The ICMP error that some router sends back about a frame without tags.
+fn error_about(rng: &mut Rng, frame: &[u8]) -> Option<Vec<u8>> {
+    let ip = &frame[14..];
+    let v6 = frame[12..14] == [0x86, 0xdd];
+    let addresses = if v6 { ip.get(8..40)? } else { ip.get(12..20)? };
+    let (src, dst) = addresses.split_at(addresses.len() / 2);
+    let router = [&dst[..dst.len() - 1], &[rng.of([9, dst[dst.len() - 1]])]].concat();
+    let quote = &ip[..if rng.chance(60) { ip.len() } else { rng.below(ip.len() + 1) }];
+    let icmp_type = if v6 { rng.of([1, 2, 3, 4]) } else { rng.of([3, 11, 12]) };
+    let body = [&[icmp_type, 0, 0, 0, 0, 0, 0, 0][..], quote].concat();
+    let len = |more: usize| ((body.len() + more) as u16).to_be_bytes();
+    let mut header = frame[..14].to_vec();
+    if v6 {
+        header.extend([&[0x60, 0, 0, 0][..], &len(0), &[58, 64]].concat());
+    } else {
+        header.extend([&[0x45, 0][..], &len(20), &[0, 3, 0, 0, 64, 1, 0, 0]].concat());
+    }
+    Some([header, router, src.to_vec(), body].concat())
 }

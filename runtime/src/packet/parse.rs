@@ -17,10 +17,13 @@ use polc_compiler::abi;
 use polc_compiler::ir::Flow;
 
 mod ip;
+mod quote;
 mod transport;
 
 #[cfg(test)]
 mod tests;
+
+pub use quote::Quote;
 
 const ETHERNET_LEN: usize = 14;
 const VLAN_LEN: usize = 4;
@@ -74,6 +77,8 @@ pub struct Headers {
     pub tcp_flags: u8,
     /// What an ICMP or ICMPv6 echo message says.
     pub echo: Option<Echo>,
+    /// What an ICMP or ICMPv6 error says about the packet that it is about.
+    pub quote: Option<Quote>,
     /// A neighbour discovery or multicast listener message that passes before policy.
     pub neighbour_discovery: bool,
 }

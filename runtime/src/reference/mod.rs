@@ -9,15 +9,19 @@
 //! recently used entry, the tables here forget nothing. Cost: the policy
 //! function's, and a look-up in a B-tree.
 
+use ipnet::IpNet;
 use polc_compiler::abi;
+use polc_compiler::abi::failsafe::Port;
 use polc_compiler::ir::{Direction, Flow, Outcome, Verdict};
 
-use crate::packet::parse::{Fragment, Headers, Parsed, parse};
+use crate::packet::parse::{Echo, Fragment, Headers, Parsed, parse};
 use crate::{Attachment, Engine, EngineError, Evaluation, Packet};
 
+mod failsafes;
 mod tracking;
 
-use tracking::Tracking;
+use failsafes::Failsafes;
+use tracking::{Known, Tracking};
 
 #[cfg(test)]
 mod tests;
@@ -37,29 +41,100 @@ pub struct ReferenceAttachment {
 pub struct ReferenceOptions {
     /// Evaluate each packet as a connection's first. Default: no.
     pub stateless: bool,
+    /// Let policy decide anew about connections that it allowed before it was
+    /// replaced ([`Reference::replace_policy`]). Default: they are kept.
+    pub recheck: bool,
 }
 
 /// The reference engine.
 pub struct Reference {
     attachments: Vec<ReferenceAttachment>,
-    tracking: Option<Tracking>,
+    /// How often each attachment's policy was replaced.
+    generations: Vec<u32>,
+    options: ReferenceOptions,
+    tracking: Tracking,
+    failsafes: Failsafes,
 }
 
 impl Reference {
     /// An engine for these attachments, which has seen no packet yet.
     pub fn new(attachments: Vec<ReferenceAttachment>, options: ReferenceOptions) -> Self {
-        Self { attachments, tracking: (!options.stateless).then(Tracking::default) }
+        let generations = vec![0; attachments.len()];
+        let (tracking, failsafes) = (Tracking::default(), Failsafes::default());
+        Self { attachments, generations, options, tracking, failsafes }
+    }
+
+    /// Replaces the policy of an attachment from the next packet on; does nothing
+    /// where there is no such attachment.
+    pub fn replace_policy(&mut self, at: Attachment, policy: Box<dyn Fn(&Flow) -> Outcome>) {
+        if let Some(attachment) = self.attachments.get_mut(at.0 as usize) {
+            attachment.policy = policy;
+            self.generations[at.0 as usize] += 1;
+        }
+    }
+
+    /// Opens failsafe ports at an endpoint, each for these far addresses (`None`:
+    /// all), whatever policy says.
+    pub fn open_failsafes(&mut self, endpoint: u32, ports: &[(Port, Vec<Option<IpNet>>)]) {
+        self.failsafes.open(endpoint, ports);
+    }
+
+    /// The attachment of an endpoint's direction.
+    fn find(&self, endpoint: u32, direction: Direction) -> Option<usize> {
+        self.attachments.iter().position(|a| a.endpoint == endpoint && a.direction == direction)
+    }
+
+    /// What tracking knows about the packet, else what failsafe ports and policy
+    /// say; tracking learns it.
+    fn tracked(&mut self, at: usize, headers: &Headers, now: u64) -> Evaluation {
+        let ReferenceAttachment { endpoint, direction, .. } = self.attachments[at];
+        let attachments = &self.attachments;
+        let generations = &self.generations;
+        let generation = |of: Direction| {
+            let found = attachments.iter().position(|a| a.endpoint == endpoint && a.direction == of);
+            found.map_or(0, |found| generations[found])
+        };
+        let recheck: tracking::Recheck<'_> = if self.options.recheck { Some(&generation) } else { None };
+        match self.tracking.look(endpoint, direction, headers, now, recheck) {
+            Known::Verdict(verdict) => without_policy(verdict, abi::REASON_CONNTRACK),
+            Known::Nothing => {
+                let evaluation = self.decide(at, &headers.flow);
+                let decided = (evaluation.verdict, self.generations[at]);
+                self.tracking.decided(endpoint, direction, headers, now, decided);
+                evaluation
+            }
+            Known::Stale(opener) => {
+                let flow = if opener == direction { headers.flow } else { answered(headers) };
+                let Some(judge) = self.find(endpoint, opener) else {
+                    return without_policy(Verdict::Deny, abi::REASON_NO_PROGRAM);
+                };
+                let evaluation = self.decide(judge, &flow);
+                let decided = (evaluation.verdict, self.generations[judge]);
+                self.tracking.renewed(endpoint, direction, headers, now, decided);
+                evaluation
+            }
+        }
+    }
+
+    /// What failsafe ports, then policy say about a connection's first packet.
+    fn decide(&self, at: usize, flow: &Flow) -> Evaluation {
+        let attachment = &self.attachments[at];
+        if self.failsafes.admit(attachment.endpoint, attachment.direction, flow) {
+            return without_policy(Verdict::Allow, abi::REASON_FAILSAFE);
+        }
+        by_policy(attachment, flow)
     }
 }
 
 impl Engine for Reference {
     fn evaluate(&mut self, at: Attachment, packet: Packet<'_>) -> Result<Evaluation, EngineError> {
-        let Some(attachment) = self.attachments.get(at.0 as usize) else {
+        let index = at.0 as usize;
+        if index >= self.attachments.len() {
             return Err(EngineError::Fault {
                 program: "reference".into(),
                 reason: format!("no attachment {} of {}", at.0, self.attachments.len()),
             });
-        };
+        }
         let headers = match parse(packet.data) {
             Parsed::Ip(headers) => headers,
             Parsed::NotIp => return Ok(without_policy(Verdict::Allow, abi::REASON_NOT_IP)),
@@ -68,31 +143,28 @@ impl Engine for Reference {
         if headers.neighbour_discovery {
             return Ok(without_policy(Verdict::Allow, abi::REASON_NEIGHBOUR_DISCOVERY));
         }
-        Ok(match &mut self.tracking {
-            None => by_policy(attachment, &headers),
-            Some(tracking) => tracked(tracking, attachment, &headers, packet.now),
+        Ok(match self.options.stateless {
+            true => self.decide(index, &headers.flow),
+            false => self.tracked(index, &headers, packet.now),
         })
     }
 }
 
-/// What tracking knows about the packet, else what policy says; tracking learns it.
-fn tracked(
-    tracking: &mut Tracking,
-    attachment: &ReferenceAttachment,
-    headers: &Headers,
-    now: u64,
-) -> Evaluation {
-    let (endpoint, direction) = (attachment.endpoint, attachment.direction);
-    if let Some(verdict) = tracking.verdict(endpoint, direction, headers, now) {
-        return without_policy(verdict, abi::REASON_CONNTRACK);
-    }
-    let evaluation = by_policy(attachment, headers);
-    tracking.decided(endpoint, direction, headers, now, evaluation.verdict);
-    evaluation
+/// The packet that this one answers, as policy sees it.
+fn answered(headers: &Headers) -> Flow {
+    let Flow { src, dst, protocol, ports, icmp } = headers.flow;
+    let icmp = match (headers.echo, icmp) {
+        (Some(Echo { request, .. }), Some((_, code))) => {
+            let (ask, answer) = if src.is_ipv4() { (8, 0) } else { (128, 129) };
+            Some((if request { answer } else { ask }, code))
+        }
+        (_, icmp) => icmp,
+    };
+    Flow { src: dst, dst: src, protocol, ports: ports.map(|(sport, dport)| (dport, sport)), icmp }
 }
 
-fn by_policy(attachment: &ReferenceAttachment, headers: &Headers) -> Evaluation {
-    let outcome = (attachment.policy)(&headers.flow);
+fn by_policy(attachment: &ReferenceAttachment, flow: &Flow) -> Evaluation {
+    let outcome = (attachment.policy)(flow);
     Evaluation {
         verdict: outcome.verdict,
         reason: abi::REASON_POLICY,

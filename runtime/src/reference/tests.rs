@@ -70,7 +70,7 @@ fn only_egress(stateless: bool) -> Reference {
     let at = |direction, verdict| ReferenceAttachment { endpoint: 3, direction, policy: fixed(verdict) };
     Reference::new(
         vec![at(Egress, Verdict::Allow), at(Ingress, Verdict::Deny)],
-        ReferenceOptions { stateless },
+        ReferenceOptions { stateless, ..ReferenceOptions::default() },
     )
 }
 
@@ -170,6 +170,116 @@ fn echo_is_answered_and_not_asked_back() {
     check("asked back", &[asked.clone(), got(0, icmp(Ingress, 8, 1), Policy)]);
     check("reply opens nothing", &[sent(0, icmp(Egress, 0, 1), Policy), got(0, icmp(Ingress, 8, 1), Policy)]);
     check("error", &[asked, got(0, icmp(Ingress, 3, 1), Policy)]);
+}
+
+/// An ICMP error that quotes a packet, which went in the other direction.
+fn error(direction: Direction, icmp_type: u8, about: &[u8]) -> Vec<u8> {
+    frame(direction, 1, 0, &[&[icmp_type, 1, 0, 0, 0, 0, 0, 0], &about[14..]].concat())
+}
+
+#[test]
+fn errors_belong_to_the_connection_that_they_quote() {
+    let asked = sent(0, udp(Egress, 0), Policy);
+    for icmp_type in [3, 11, 12] {
+        check("error", &[asked.clone(), got(1, error(Ingress, icmp_type, &udp(Egress, 0)), Tracked)]);
+    }
+    for icmp_type in [4, 5] {
+        check("no error", &[asked.clone(), got(1, error(Ingress, icmp_type, &udp(Egress, 0)), Policy)]);
+    }
+    let answer = got(1, udp(Ingress, 0), Tracked);
+    check("about an answer", &[asked.clone(), answer, sent(1, error(Egress, 3, &udp(Ingress, 0)), Tracked)]);
+    check("about nothing known", &[got(1, error(Ingress, 3, &udp(Egress, 0)), Policy)]);
+    check(
+        "about a ping",
+        &[
+            sent(0, icmp(Egress, 8, 1), Policy),
+            got(1, error(Ingress, 11, &icmp(Egress, 8, 1)), Tracked),
+            got(1, error(Ingress, 11, &icmp(Egress, 8, 2)), Policy),
+            got(1, error(Ingress, 11, &icmp(Egress, 0, 1)), Policy),
+        ],
+    );
+    check("about the wrong direction", &[asked.clone(), got(1, error(Ingress, 3, &udp(Ingress, 0)), Policy)]);
+    check("about a later fragment", &[asked.clone(), got(1, error(Ingress, 3, &later(Egress)), Policy)]);
+    let cut = |len: usize| error(Ingress, 3, &udp(Egress, 0)[..14 + len]);
+    check("quote of 28 bytes", &[asked.clone(), got(1, cut(28), Tracked)]);
+    for len in 0..28 {
+        check("cut quote", &[asked.clone(), got(1, cut(len), Policy)]);
+    }
+}
+
+#[test]
+fn errors_neither_open_nor_refresh_connections() {
+    let about = udp(Egress, 0);
+    check(
+        "opens nothing",
+        &[
+            sent(0, error(Egress, 3, &udp(Ingress, 0)), Policy),
+            got(1, udp(Ingress, 0), Policy),
+            got(1, error(Ingress, 3, &udp(Egress, 0)), Policy),
+        ],
+    );
+    check(
+        "refreshes nothing",
+        &[
+            sent(0, udp(Egress, 0), Policy),
+            got(60, error(Ingress, 3, &about), Tracked),
+            got(61, udp(Ingress, 0), Policy),
+        ],
+    );
+    check(
+        "is no answer",
+        &[
+            sent(0, udp(Egress, 0), Policy),
+            got(1, error(Ingress, 3, &about), Tracked),
+            got(61, udp(Ingress, 0), Policy),
+        ],
+    );
+}
+
+/// Policies of both directions replaced after a connection is open.
+fn replaced(recheck: bool, egress: Verdict, ingress: Verdict) -> Reference {
+    let mut engine = only_egress(false);
+    engine.options.recheck = recheck;
+    evaluate(&mut engine, Egress, &udp(Egress, 0), SECOND);
+    engine.replace_policy(Attachment(0), fixed(egress));
+    engine.replace_policy(Attachment(1), fixed(ingress));
+    engine
+}
+
+fn reason(engine: &mut Reference, direction: Direction, data: &[u8]) -> (Verdict, u32) {
+    let found = evaluate(engine, direction, data, 2 * SECOND);
+    (found.verdict, found.reason)
+}
+
+#[test]
+fn connections_outlive_their_policy_unless_it_is_asked_again() {
+    let kept = (Verdict::Allow, abi::REASON_CONNTRACK);
+    let mut engine = replaced(false, Verdict::Deny, Verdict::Deny);
+    assert_eq!(reason(&mut engine, Egress, &udp(Egress, 0)), kept);
+    let mut engine = replaced(true, Verdict::Allow, Verdict::Deny);
+    assert_eq!(reason(&mut engine, Egress, &udp(Egress, 0)), (Verdict::Allow, abi::REASON_POLICY));
+    assert_eq!(reason(&mut engine, Egress, &udp(Egress, 0)), kept, "asked once");
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), kept, "and for both directions");
+    let mut engine = replaced(true, Verdict::Deny, Verdict::Allow);
+    assert_eq!(reason(&mut engine, Egress, &udp(Egress, 0)), (Verdict::Deny, abi::REASON_POLICY));
+    engine.options.recheck = false;
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Allow, abi::REASON_POLICY), "gone");
+}
+
+#[test]
+fn answers_ask_the_policy_of_what_they_answer() {
+    let mut engine = replaced(true, Verdict::Allow, Verdict::Deny);
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Allow, abi::REASON_POLICY));
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Allow, abi::REASON_CONNTRACK));
+    let mut engine = replaced(true, Verdict::Deny, Verdict::Allow);
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Deny, abi::REASON_POLICY));
+    let error = error(Ingress, 3, &udp(Egress, 0));
+    let mut engine = replaced(true, Verdict::Allow, Verdict::Deny);
+    assert_eq!(
+        reason(&mut engine, Ingress, &error),
+        (Verdict::Deny, abi::REASON_POLICY),
+        "no part of it yet"
+    );
 }
 
 #[test]

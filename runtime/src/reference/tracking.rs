@@ -7,7 +7,7 @@ use std::time::Duration;
 use polc_compiler::ir::{Direction, Verdict};
 
 use super::has_transport;
-use crate::packet::parse::{Echo, Fragment, Headers};
+use crate::packet::parse::{Echo, Fragment, Headers, Quote};
 
 const FIN: u8 = 1;
 const SYN: u8 = 2;
@@ -68,32 +68,82 @@ struct Connection {
     established: bool,
     reset: bool,
     fin: [bool; 2],
+    /// Generation of the policy that allowed it.
+    generation: u32,
 }
 
+/// What earlier packets say about one.
+pub(super) enum Known {
+    /// Its verdict.
+    Verdict(Verdict),
+    /// It belongs to a connection that an older policy allowed, which was opened
+    /// in this direction: policy is to decide anew.
+    Stale(Direction),
+    /// Nothing.
+    Nothing,
+}
+
+/// The generations of an endpoint's policies, where connections of older ones
+/// are to be decided anew.
+pub(super) type Recheck<'a> = Option<&'a dyn Fn(Direction) -> u32>;
+
 impl Tracking {
-    /// The verdict that earlier packets decided; `None` leaves it to policy.
-    pub(super) fn verdict(
+    /// What is known about a packet; a connection that it belongs to learns from it.
+    pub(super) fn look(
         &mut self,
         endpoint: u32,
         direction: Direction,
         headers: &Headers,
         now: u64,
-    ) -> Option<Verdict> {
+        recheck: Recheck<'_>,
+    ) -> Known {
         let datagram = datagram(endpoint, direction, headers);
         if !has_transport(headers) {
-            let (then, verdict) = *self.first_fragments.get(&datagram?)?;
-            return (!is_over(then, now, FRAGMENTS)).then_some(verdict);
+            let first = datagram.and_then(|datagram| self.first_fragments.get(&datagram));
+            return match first {
+                Some((then, verdict)) if !is_over(*then, now, FRAGMENTS) => Known::Verdict(*verdict),
+                _ => Known::Nothing,
+            };
         }
         if headers.flow.protocol == TCP && headers.tcp_flags & (SYN | ACK) == SYN {
-            return None;
+            return Known::Nothing;
         }
-        let connection = self.connections.get_mut(&peers(endpoint, direction, headers)?)?;
-        if is_over(connection.last_seen, now, connection.timeout(headers)) {
-            return None;
+        let (peers, learns) = match &headers.quote {
+            Some(quote) => (quoted_peers(endpoint, direction, headers, quote), false),
+            None => (peers(endpoint, direction, headers), true),
+        };
+        let found = peers.and_then(|peers| Some((peers, self.connections.get_mut(&peers)?)));
+        let Some((peers, connection)) = found else { return Known::Nothing };
+        if is_over(connection.last_seen, now, connection.timeout(&peers)) {
+            return Known::Nothing;
         }
-        connection.see(direction, headers, now);
+        if recheck.is_some_and(|generation| generation(connection.opener) != connection.generation) {
+            return if learns { Known::Stale(connection.opener) } else { Known::Nothing };
+        }
+        if learns {
+            connection.see(direction, headers, now);
+        }
         self.remember_fragment(datagram, headers, now, Verdict::Allow);
-        Some(Verdict::Allow)
+        Known::Verdict(Verdict::Allow)
+    }
+
+    /// Policy decided anew about a packet whose connection is there.
+    pub(super) fn renewed(
+        &mut self,
+        endpoint: u32,
+        direction: Direction,
+        headers: &Headers,
+        now: u64,
+        (verdict, generation): (Verdict, u32),
+    ) {
+        self.remember_fragment(datagram(endpoint, direction, headers), headers, now, verdict);
+        let Some(peers) = peers(endpoint, direction, headers) else { return };
+        if verdict == Verdict::Deny {
+            self.connections.remove(&peers);
+        } else if let Some(connection) = self.connections.get_mut(&peers) {
+            connection.generation = generation;
+            connection.see(direction, headers, now);
+        }
     }
 
     /// Policy decided about a packet that nothing was known about.
@@ -103,7 +153,7 @@ impl Tracking {
         direction: Direction,
         headers: &Headers,
         now: u64,
-        verdict: Verdict,
+        (verdict, generation): (Verdict, u32),
     ) {
         self.remember_fragment(datagram(endpoint, direction, headers), headers, now, verdict);
         let is_reply = matches!(headers.echo, Some(Echo { request: false, .. }));
@@ -111,7 +161,7 @@ impl Tracking {
             return;
         }
         if let Some(peers) = peers(endpoint, direction, headers) {
-            let mut connection = Connection::new(direction, now);
+            let mut connection = Connection::new(direction, generation, now);
             connection.see(direction, headers, now);
             self.connections.insert(peers, connection);
         }
@@ -131,8 +181,16 @@ impl Tracking {
 }
 
 impl Connection {
-    fn new(opener: Direction, now: u64) -> Self {
-        Self { opener, last_seen: now, answered: false, established: false, reset: false, fin: [false; 2] }
+    fn new(opener: Direction, generation: u32, now: u64) -> Self {
+        Self {
+            opener,
+            last_seen: now,
+            answered: false,
+            established: false,
+            reset: false,
+            fin: [false; 2],
+            generation,
+        }
     }
 
     /// Learns from a packet of this connection.
@@ -152,9 +210,9 @@ impl Connection {
     }
 
     /// How long it may be silent.
-    fn timeout(&self, headers: &Headers) -> Duration {
-        match headers.flow.protocol {
-            _ if headers.echo.is_some() => ECHO,
+    fn timeout(&self, peers: &Peers) -> Duration {
+        match peers.protocol {
+            _ if peers.echo.is_some() => ECHO,
             UDP if self.answered => UDP_ASSURED,
             UDP => UDP_UNREPLIED,
             TCP if self.reset => TCP_RESET,
@@ -188,7 +246,24 @@ fn peers(endpoint: u32, direction: Direction, headers: &Headers) -> Option<Peers
     Some(Peers { endpoint, local, remote, protocol: flow.protocol, echo })
 }
 
-fn opposite(direction: Direction) -> Direction {
+/// The connection that the packet in an ICMP error belongs to; `None` where the
+/// error is not sent back to who sent that packet.
+fn quoted_peers(endpoint: u32, direction: Direction, headers: &Headers, quote: &Quote) -> Option<Peers> {
+    if quote.src != headers.flow.dst {
+        return None;
+    }
+    let (sport, dport) = quote.ports.unwrap_or((0, 0));
+    let (src, dst) = ((quote.src, sport), (quote.dst, dport));
+    // What comes in says something about what went out.
+    let (local, remote) = match direction {
+        Direction::Ingress => (src, dst),
+        Direction::Egress => (dst, src),
+    };
+    let echo = quote.echo.map(|echo| (if echo.request { opposite(direction) } else { direction }, echo.id));
+    Some(Peers { endpoint, local, remote, protocol: quote.protocol, echo })
+}
+
+pub(super) fn opposite(direction: Direction) -> Direction {
     match direction {
         Direction::Ingress => Direction::Egress,
         Direction::Egress => Direction::Ingress,

@@ -42,6 +42,18 @@ impl Vm {
         Ok(())
     }
 
+    /// Takes an attachment's policy away: what it should decide is dropped.
+    ///
+    /// # Errors
+    /// There is no such attachment.
+    pub fn remove_image(&mut self, at: Attachment) -> Result<(), EngineError> {
+        let attached = self.attachments.get_mut(at.0 as usize).ok_or_else(|| unknown(at))?;
+        let image = std::mem::replace(&mut attached.image, usize::MAX);
+        self.release_image(image);
+        self.current = None;
+        Ok(())
+    }
+
     /// Takes the records of the log since the last call, oldest first: packet
     /// states ([`abi::STATE_FIELDS`]).
     pub fn take_log(&mut self) -> Vec<Vec<u8>> {

@@ -72,6 +72,9 @@ pub struct VmOptions {
     /// Take every packet for a connection's first. Default: connections are
     /// tracked. See [`Vm::set_stateless`].
     pub stateless: bool,
+    /// Connections that are tracked at once; the least recently used one makes
+    /// room. Default: as the entry object says.
+    pub conntrack_entries: Option<u32>,
 }
 
 /// The VM. See the [module](self).
@@ -124,7 +127,10 @@ impl Vm {
     /// [`EngineError::Refused`] with program and slot for what cannot be run
     /// faithfully; [`EngineError::Unavailable`] if there is no room below 4 GiB.
     pub fn new(entry: &[u8], specs: &[AttachmentSpec<'_>], options: VmOptions) -> Result<Self, EngineError> {
-        let entry = EntryObject::parse(entry)?;
+        let mut entry = EntryObject::parse(entry)?;
+        if let Some(entries) = options.conntrack_entries {
+            entry.resize(abi::CONNTRACK_MAP, entries);
+        }
         let (arena, fixed) = reserve(&entry, specs)?;
         let base = u64::from(arena.base());
         let end = base + arena.size() as u64;

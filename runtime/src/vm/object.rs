@@ -70,6 +70,13 @@ impl EntryObject {
         Ok(entry)
     }
 
+    /// Gives a map another capacity, at least one.
+    pub fn resize(&mut self, name: &str, entries: u32) {
+        for map in self.maps.iter_mut().filter(|map| map.name == name) {
+            map.shape.max_entries = entries.max(1);
+        }
+    }
+
     fn check(&self) -> Result<(), EngineError> {
         for program in PROGRAMS {
             if !self.object.programs.contains_key(program) {

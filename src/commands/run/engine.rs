@@ -93,7 +93,11 @@ fn kernel(_: &Plan, _: bool) -> Result<AnyEngine, EngineError> {
 }
 
 fn vm(plan: &Plan, stateless: bool, engine: VmEngine) -> Result<Vm, EngineError> {
-    Vm::new(polc_runtime::ENTRY_OBJECT, &plan.specs(), VmOptions { engine, stateless })
+    Vm::new(
+        polc_runtime::ENTRY_OBJECT,
+        &plan.specs(),
+        VmOptions { engine, stateless, ..VmOptions::default() },
+    )
 }
 
 /// Policy is the IR before any pass, so that a pass's fault shows as a difference.
@@ -107,5 +111,8 @@ fn reference(plan: &Plan, stateless: bool) -> Reference {
             policy: Box::new(move |flow| evaluate(&ir, flow)),
         }
     };
-    Reference::new(plan.attachments().map(attachment).collect(), ReferenceOptions { stateless })
+    Reference::new(
+        plan.attachments().map(attachment).collect(),
+        ReferenceOptions { stateless, ..ReferenceOptions::default() },
+    )
 }

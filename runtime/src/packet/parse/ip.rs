@@ -19,13 +19,13 @@ const DESTINATION_OPTIONS: u8 = 60;
 const AUTHENTICATION_MIN_LEN: usize = 12;
 
 /// Addresses in an IPv4 header; `None` if it is of another version.
-fn addresses_v4(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+pub(super) fn addresses_v4(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let address = |at| IpAddr::V4(Ipv4Addr::from_bits(be32(header, at)));
     (version(header) == 4).then(|| (address(12), address(16)))
 }
 
 /// Addresses in an IPv6 header; `None` if it is of another version.
-fn addresses_v6(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
+pub(super) fn addresses_v6(header: &[u8]) -> Option<(IpAddr, IpAddr)> {
     (version(header) == 6).then(|| (address_v6(header, 8), address_v6(header, 24)))
 }
 
@@ -93,6 +93,7 @@ fn finish(
         fragment,
         tcp_flags: transport.tcp_flags,
         echo: transport.echo,
+        quote: transport.quote,
     })
 }
 
@@ -115,7 +116,7 @@ struct Chain {
     fragment: Fragment,
 }
 
-fn is_extension(protocol: u8) -> bool {
+pub(super) fn is_extension(protocol: u8) -> bool {
     matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
 

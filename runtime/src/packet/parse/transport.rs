@@ -1,5 +1,6 @@
 //! The transport headers: ports, ICMP type and code, TCP flags.
 
+use super::quote::{self, Quote};
 use super::{Echo, Fault, Window, be16};
 use polc_compiler::ir::Flow;
 
@@ -21,6 +22,7 @@ pub(super) struct Transport {
     pub(super) icmp: Option<(u8, u8)>,
     pub(super) tcp_flags: u8,
     pub(super) echo: Option<Echo>,
+    pub(super) quote: Option<Quote>,
 }
 
 /// The header at `at`. Protocols that policy reads nothing of have none.
@@ -49,6 +51,9 @@ pub(super) fn parse(window: Window<'_>, at: usize, protocol: u8, v6: bool) -> Re
         ICMP if !v6 => found.set_icmp(window.header(at, ICMP_LEN)?, 8, 0),
         ICMPV6 if v6 => found.set_icmp(window.header(at, ICMP_LEN)?, 128, 129),
         _ => {}
+    }
+    if found.icmp.is_some_and(|(icmp_type, _)| quote::is_error(icmp_type, v6)) {
+        found.quote = quote::parse(window, at + ICMP_LEN, v6);
     }
     Ok(found)
 }
