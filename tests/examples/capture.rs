@@ -35,6 +35,8 @@ pub struct Ip {
     /// Type, code and identifier, except in later fragments.
     pub icmp: Option<(u8, u8, u16)>,
     pub tcp_flags: u8,
+    /// The packet that an ICMP error is about.
+    pub quote: Option<Box<Ip>>,
 }
 
 /// `None` is a frame of another protocol than IP.
@@ -106,18 +108,35 @@ fn fragment(offset: u16, more: bool, id: u32) -> Fragment {
 }
 
 fn transport((src, dst): (IpAddr, IpAddr), fragment: Fragment, protocol: u8, payload: &[u8]) -> Ip {
-    let mut ip = Ip { src, dst, protocol, fragment, ports: None, icmp: None, tcp_flags: 0 };
+    let mut ip = Ip { src, dst, protocol, fragment, ports: None, icmp: None, tcp_flags: 0, quote: None };
     if matches!(fragment, Fragment::Later(_)) {
         return ip;
     }
     let half = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
     match protocol {
         TCP | UDP => ip.ports = Some((half(0), half(2))),
-        ICMP | ICMPV6 => ip.icmp = Some((payload[0], payload[1], half(4))),
+        ICMP | ICMPV6 => {
+            ip.icmp = Some((payload[0], payload[1], half(4)));
+            ip.quote = quote(protocol, payload[0], &payload[8..]).map(Box::new);
+        }
         _ => {}
     }
-    if protocol == TCP {
+    if protocol == TCP && payload.len() > 13 {
         ip.tcp_flags = payload[13];
     }
     ip
+}
+
+/// What an ICMP error quotes; the captures' quotes have no extension headers.
+fn quote(protocol: u8, icmp_type: u8, quoted: &[u8]) -> Option<Ip> {
+    let v4 = |at: usize| IpAddr::from([quoted[at], quoted[at + 1], quoted[at + 2], quoted[at + 3]]);
+    let v6 = |at: usize| IpAddr::from(<[u8; 16]>::try_from(&quoted[at..at + 16]).unwrap());
+    match (protocol, icmp_type) {
+        (ICMP, 3 | 11 | 12) => {
+            let behind = &quoted[usize::from(quoted[0] & 15) * 4..];
+            Some(transport((v4(12), v4(16)), Fragment::Whole, quoted[9], behind))
+        }
+        (ICMPV6, 1..=4) => Some(transport((v6(8), v6(24)), Fragment::Whole, quoted[6], &quoted[40..])),
+        _ => None,
+    }
 }

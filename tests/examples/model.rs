@@ -101,6 +101,10 @@ impl Tracker {
         {
             return Some(tracked(verdict));
         }
+        let quoted = ip.quote.as_ref().and_then(|quoted| connection(at, quoted));
+        if quoted.is_some_and(|connection| self.connections.contains(&connection)) {
+            return Some(tracked("allow"));
+        }
         let connection = connection(at, ip);
         let opens_tcp = ip.protocol == TCP && ip.tcp_flags & (SYN | ACK) == SYN;
         let known = connection.as_ref().is_some_and(|c| !opens_tcp && self.connections.contains(c));
@@ -127,7 +131,7 @@ fn is_neighbour_discovery(ip: &Ip) -> bool {
     matches!((ip.protocol, ip.icmp), (ICMPV6, Some((133..=137, ..))))
 }
 
-/// The connection that a packet may open or belong to; ICMP errors have none.
+/// The connection that a packet may open or belong to; ICMP errors have none of their own.
 fn connection(at: &Place, ip: &Ip) -> Option<Connection> {
     let ends = match (ip.ports, ip.icmp) {
         (Some((sport, dport)), _) => {
