@@ -8,6 +8,8 @@
 
 use polc_compiler::ir::{Direction, Verdict};
 
+#[cfg(target_os = "linux")]
+pub mod agent;
 mod evaluation;
 #[cfg(target_os = "linux")]
 pub mod kernel;

@@ -12,6 +12,7 @@ use polc_compiler::image::{LICENSE, MapKind, MapSpec, PolicyImage, SourceLines, 
 
 use super::digest;
 use super::error::{LoaderError, kernel};
+use super::live::MARK;
 use super::pins::{self, Pins};
 use super::record::{self, ImageRecord, SetRecord};
 use super::step::step;
@@ -37,9 +38,14 @@ pub(super) fn install(
     shared: &BTreeMap<String, Map>,
     policy: &Policy<'_>,
 ) -> Result<String, LoaderError> {
-    let record = ImageRecord::new(policy.image, policy.sets, policy.lines);
-    let bytes = serde_json::to_vec(&record).unwrap_or_default();
-    let name = digest::of_image(policy.image, &bytes);
+    let record = record_of(policy);
+    let digest = name_of(policy, &record);
+    let (mut name, mut copy) = (digest.clone(), 1);
+    // One whose tables were changed is no longer what its name says.
+    while pins.images().join(&name).join(MARK).exists() {
+        copy += 1;
+        name = format!("{digest}_{copy}");
+    }
     let place = pins.images().join(&name);
     if place.exists() {
         return Ok(name);
@@ -61,6 +67,19 @@ pub(super) fn install(
     pins::rename(&staged, &place)?;
     step("image in place");
     Ok(name)
+}
+
+/// The name that a policy's folder has: equal policies have one.
+pub fn name(policy: &Policy<'_>) -> String {
+    name_of(policy, &record_of(policy))
+}
+
+fn record_of(policy: &Policy<'_>) -> ImageRecord {
+    ImageRecord::new(policy.image, policy.sets, policy.lines)
+}
+
+fn name_of(policy: &Policy<'_>, record: &ImageRecord) -> String {
+    digest::of_image(policy.image, &serde_json::to_vec(record).unwrap_or_default())
 }
 
 /// Where a program of an image is pinned.

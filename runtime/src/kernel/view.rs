@@ -10,6 +10,7 @@ use super::dataplane::netns;
 use super::error::{LoaderError, kernel};
 use super::hook::{self, Way};
 use super::image::{map_pin, program_pin};
+use super::live::MARK;
 use super::pins::{self, Pins};
 use super::record::{self, AbiRecord, ImageRecord, InterfaceRecord, Place};
 use crate::sys::bpf::{Map, Program};
@@ -118,6 +119,11 @@ impl View {
     /// What the kernel says.
     pub fn image(&self, place: &Place) -> Result<ImageRecord, LoaderError> {
         record::read(&self.folder(place).join("record"))
+    }
+
+    /// Whether an image's tables were changed since it was installed.
+    pub fn is_changed(&self, place: &Place) -> bool {
+        self.folder(place).join(MARK).exists()
     }
 
     /// The listing of an image: instructions beside the policy's lines.

@@ -57,6 +57,19 @@ pub fn boot_ns() -> u64 {
     clock(libc::CLOCK_BOOTTIME)
 }
 
+/// Returns when every RCU reader that runs now has finished; programs are such
+/// readers while they decide a packet. Some ms.
+///
+/// # Errors
+/// What the kernel says: `ENOSYS` without CONFIG_MEMBARRIER.
+pub fn rcu_barrier() -> Result<(), SyscallError> {
+    /// `MEMBARRIER_CMD_GLOBAL`: waits for an RCU grace period.
+    const GLOBAL: libc::c_int = 1;
+    // SAFETY: numbers only.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(SyscallError::last("membarrier")) }
+}
+
 fn clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a writable timespec; both clocks exist on every Linux.
@@ -81,5 +94,6 @@ mod tests {
         assert_eq!(interface_name(index).as_deref(), Some("lo"));
         assert!(interface_index("polc-nowhere-9").is_err());
         assert!(boot_ns() >= monotonic_ns());
+        rcu_barrier().unwrap();
     }
 }

@@ -19,24 +19,30 @@ impl Dataplane {
     /// # Errors
     /// [`LoaderError::NotAttached`]; else what the kernel says.
     pub fn detach(&mut self, interface: &str) -> Result<(), LoaderError> {
+        let outcome = self.detach_one(interface);
+        self.remove_if_empty()?;
+        outcome
+    }
+
+    /// As [`Self::detach`], but shared maps stay pinned after the last one.
+    ///
+    /// # Errors
+    /// As for [`Self::detach`].
+    pub fn detach_one(&mut self, interface: &str) -> Result<(), LoaderError> {
         let index = interface_index(interface).ok();
         let found = self.records()?.into_iter().find(|(_, record)| {
             record.netns == self.netns
                 && index.map_or(record.interface == interface, |index| record.ifindex == index)
         });
         let not_attached = || LoaderError::NotAttached(interface.to_owned());
-        let Some((place, record)) = found else {
-            self.remove_if_empty()?;
-            return Err(not_attached());
-        };
+        let (place, record) = found.ok_or_else(not_attached)?;
         let gone = self.pins.staging().join("gone");
         pins::rename(&place, &gone)?;
         step("interface moved out");
         self.retire(&gone, &record)?;
         step("hooks removed");
         self.release(&record)?;
-        self.collect()?;
-        self.remove_if_empty()
+        self.collect()
     }
 
     /// Takes an attachment off its hooks and removes its folder. Filters stay

@@ -23,6 +23,7 @@ use polc_compiler::abi::config::Config;
 
 use super::entry::Entry;
 use super::error::{LoaderError, file, kernel};
+use super::live::LiveImage;
 use super::lock::Lock;
 use super::pins::{self, Pins};
 use super::record::{self, AbiRecord, InterfaceRecord};
@@ -111,6 +112,14 @@ impl Dataplane {
                 record::read(&path.join("record")).map(|record| (path, record))
             })
             .collect()
+    }
+
+    /// An image's tables, to be changed while programs read them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn live_image(&self, image: &str) -> Result<LiveImage, LoaderError> {
+        LiveImage::open(&self.pins.images().join(image))
     }
 
     fn shared_map(&self, name: &'static str) -> Result<&Map, LoaderError> {

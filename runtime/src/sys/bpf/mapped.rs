@@ -113,6 +113,25 @@ impl MappedArray {
         Ok(())
     }
 
+    /// Stores one aligned word of a value: no reader sees a part of it, and earlier
+    /// stores are seen no later than this one.
+    ///
+    /// # Errors
+    /// `EINVAL` for an index behind the end, or an offset that is not a multiple of
+    /// 4 or not within a value.
+    pub fn store_word(&self, index: u32, offset: u32, value: u32) -> Result<(), SyscallError> {
+        let fits = index < self.entries
+            && offset.is_multiple_of(4)
+            && (offset as usize).checked_add(4).is_some_and(|end| end <= self.value_size);
+        if !fits {
+            return Err(invalid("store"));
+        }
+        let at = self.start.wrapping_add(index as usize * self.stride + offset as usize);
+        // SAFETY: the word lies within a value of the mapping, aligned to 4.
+        unsafe { AtomicU32::from_ptr(at.cast()) }.store(value, Ordering::Release);
+        Ok(())
+    }
+
     /// Fills the values from index 0 on with `values`, one behind the other; for
     /// a map that no program reads yet.
     ///
