@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use polc_compiler::compile::{CompileError, CompileOptions, compile};
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{Direction, PolicyIr};
+use polc_compiler::passes::Profile;
+use polc_compiler::profile::{Applied, HitProfile, Unused};
 use polc_compiler::resolve::{Cluster, Endpoint, EndpointData};
 
 use crate::commands::EndpointArg;
@@ -14,6 +16,8 @@ use crate::exit::{Exit, Failure};
 pub struct Program {
     /// The policy before any pass.
     pub ir: PolicyIr,
+    /// Hits of its decisions, where a profile knows any.
+    pub hits: Option<Profile>,
     /// What is loaded.
     pub image: PolicyImage,
     /// Display names of the endpoints that share it; empty for a policy on its own.
@@ -26,12 +30,23 @@ pub struct Programs<'a> {
     /// By direction and the IR's text without its name.
     known: HashMap<(Direction, String), usize>,
     options: &'a CompileOptions,
+    profile: Option<Applied<'a>>,
 }
 
 impl<'a> Programs<'a> {
     /// No programs yet.
     pub fn new(options: &'a CompileOptions) -> Self {
-        Self { list: Vec::new(), known: HashMap::new(), options }
+        Self { list: Vec::new(), known: HashMap::new(), options, profile: None }
+    }
+
+    /// The same, with rules in the order that a profile suggests.
+    pub fn with_profile(options: &'a CompileOptions, profile: Option<&'a HitProfile>) -> Self {
+        Self { profile: profile.map(Applied::new), ..Self::new(options) }
+    }
+
+    /// Entries of the profile that no program so far has a use for.
+    pub fn unused(&self) -> impl Iterator<Item = Unused<'a>> {
+        self.profile.iter().flat_map(Applied::unused)
     }
 
     /// The programs, in the order they were first asked for.
@@ -61,8 +76,10 @@ impl<'a> Programs<'a> {
 
     /// Adds a program of its own.
     pub fn add(&mut self, ir: PolicyIr, endpoints: Vec<String>) -> Result<usize, Failure> {
-        let image = compile(ir.clone(), self.options).map_err(|e| failure(&ir, &e))?;
-        self.list.push(Program { ir, image, endpoints });
+        let hits = self.profile.as_mut().and_then(|profile| profile.hits(&ir));
+        let options = CompileOptions { profile: hits.clone(), ..self.options.clone() };
+        let image = compile(ir.clone(), &options).map_err(|e| failure(&ir, &e))?;
+        self.list.push(Program { ir, hits, image, endpoints });
         Ok(self.list.len() - 1)
     }
 }

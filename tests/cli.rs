@@ -8,6 +8,8 @@ mod check;
 mod compile;
 #[path = "cli/hosts.rs"]
 mod hosts;
+#[path = "cli/profile.rs"]
+mod profile;
 #[path = "cli/run.rs"]
 mod run;
 #[path = "cli/schema.rs"]

@@ -21,5 +21,6 @@ pub mod ir;
 pub mod lint;
 pub mod manifest;
 pub mod passes;
+pub mod profile;
 pub mod resolve;
 pub mod selector;

@@ -2,6 +2,7 @@
 
 mod dot;
 mod json;
+mod profile;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -49,6 +50,10 @@ pub struct Args {
     /// Optimisation: 0 none, 1 normalise and prune, 2 reorder as well
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
     level: u8,
+
+    /// Order rules by how often each was hit: a file of polc run --profile-out
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
 }
 
 /// `--emit`.
@@ -70,6 +75,12 @@ enum Emit {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
+    if args.profile.is_some() && args.level < 2 {
+        return Err(Failure::usage(format!(
+            "--profile orders rules, which -O{} does not: use -O2",
+            args.level
+        )));
+    }
     let Loaded { sources, cluster } = args.inputs.load()?;
     let programs = args.compile(&cluster)?;
     if programs.is_empty() {
@@ -85,8 +96,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
 impl Args {
     fn compile(&self, cluster: &Cluster) -> Result<Vec<Program>, Failure> {
         let options = CompileOptions { level: self.level, ..CompileOptions::default() };
+        let profile = self.profile.as_deref().map(profile::read).transpose()?;
         let directions = DirectionArg::directions(self.direction);
-        let mut programs = Programs::new(&options);
+        let mut programs = Programs::with_profile(&options, profile.as_ref());
         if self.endpoint.is_empty() && cluster.endpoints().is_empty() {
             for policy in cluster.policies().keys() {
                 for direction in directions {
@@ -101,6 +113,10 @@ impl Args {
                     programs.endpoint(cluster, endpoint, *direction)?;
                 }
             }
+        }
+        if let Some(path) = &self.profile {
+            let partly = !self.endpoint.is_empty() || self.direction.is_some();
+            profile::warn(path, cluster, partly, programs.unused());
         }
         Ok(programs.into_list())
     }
@@ -133,7 +149,8 @@ impl Args {
     /// The IR that the programs were emitted from.
     fn optimized(&self, program: &Program) -> Result<PolicyIr, Failure> {
         let mut ir = program.ir.clone();
-        let options = OptOptions { level: self.level, ..OptOptions::default() };
+        let options =
+            OptOptions { level: self.level, profile: program.hits.clone(), ..OptOptions::default() };
         optimize(&mut ir, &options).map_err(|e| Failure::Message(Exit::Bug, e.to_string()))?;
         Ok(ir)
     }

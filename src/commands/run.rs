@@ -2,6 +2,7 @@
 
 pub(super) mod describe;
 pub(super) mod engine;
+mod hits;
 pub(super) mod json;
 mod output;
 pub(super) mod plan;
@@ -9,7 +10,7 @@ mod progress;
 mod summary;
 mod table;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -25,6 +26,7 @@ use crate::inputs::Inputs;
 use crate::output::{self as streams};
 
 use engine::{AnyEngine, EngineArg};
+use hits::Hits;
 use output::{Annotated, Output};
 use plan::Plan;
 use progress::Progress;
@@ -71,6 +73,10 @@ pub struct Args {
     /// Write the packets to a pcapng file whose packet comments say what decided
     #[arg(long, value_name = "OUT.pcapng")]
     write: Option<PathBuf>,
+
+    /// Write how often each rule was hit, for polc compile --profile
+    #[arg(long, value_name = "FILE")]
+    profile_out: Option<PathBuf>,
 }
 
 /// `-o`.
@@ -106,12 +112,17 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         tally: Tally::new(plan.attachments().map(|at| plan.image(at).decisions.len())),
         output: args.output(&plan),
         annotated: args.write.as_deref().map(Annotated::create).transpose()?,
+        hits: args.profile_out.as_ref().map(|_| Hits::new(&plan)),
         progress: Progress::new(size, !args.quiet && streams::stdout_is_terminal()),
         records: Vec::new(),
         repeat: args.repeat,
     };
     let stop = replay.all(&mut engine, &mut capture, &mut out)?;
     replay.finish(&mut out)?;
+    if let (Some(path), Some(hits)) = (&args.profile_out, &replay.hits) {
+        fs::write(path, hits.profile(&plan).to_string())
+            .map_err(|e| Failure::write(&path.display().to_string(), &e))?;
+    }
     let summary = Summary::new(capture.packets(), &plan, &replay.tally);
     args.summarise(&mut out, &plan, &summary)?;
     out.flush()?;
@@ -138,6 +149,9 @@ impl Args {
         };
         if self.write.as_ref().is_some_and(same) {
             return Err(Failure::usage("--write would overwrite the capture that is read"));
+        }
+        if self.profile_out.as_ref().is_some_and(same) {
+            return Err(Failure::usage("--profile-out would overwrite the capture that is read"));
         }
         if is_stdin(&self.pcap) && self.inputs.use_stdin() {
             return Err(Failure::usage("standard input cannot be both INPUT and --pcap"));
@@ -203,6 +217,7 @@ struct Replay<'a> {
     tally: Tally,
     output: Output,
     annotated: Option<Annotated<BufWriter<File>>>,
+    hits: Option<Hits>,
     progress: Progress,
     /// Records of the packet at hand; reused.
     records: Vec<Record>,
@@ -241,6 +256,9 @@ impl Replay<'_> {
                     _ => None,
                 };
                 self.output.record(out, self.plan, &packet, record, timing)?;
+                if let Some(hits) = &mut self.hits {
+                    hits.add(self.plan, packet.frame, record);
+                }
             }
             if let Some(annotated) = &mut self.annotated {
                 annotated.packet(self.plan, &packet, &self.records)?;

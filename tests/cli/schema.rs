@@ -13,6 +13,11 @@ pub fn diagnostics_schema() -> Value {
         .expect("the schema is JSON")
 }
 
+/// The schema of hit profiles.
+pub fn profile_schema() -> Value {
+    serde_json::from_str(include_str!("../../docs/schema/profile.schema.json")).expect("the schema is JSON")
+}
+
 /// Why `value` does not satisfy `schema`, a part of `root`.
 pub fn check(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
     if let Some(reference) = schema["$ref"].as_str() {

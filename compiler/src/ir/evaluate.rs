@@ -57,6 +57,33 @@ fn evaluate_chain(ir: &PolicyIr, chain: Chain, flow: &Flow, logged: &mut Vec<Dec
     }
 }
 
+/// What a packet is a hit of: every Log and Pass rule that matched on the way, and
+/// what decided; in that order.
+///
+/// # Panics
+/// As [`evaluate`].
+pub fn credited(ir: &PolicyIr, flow: &Flow) -> Vec<Decision> {
+    let mut credited = Vec::new();
+    for chain in ir.order.iter().map(|chain| &ir.chains[*chain]) {
+        let mut matching =
+            chain.rules.iter().map(|rule| &ir.rules[*rule]).filter(|r| matches(ir, &r.matches, flow));
+        let ended_by = matching.find(|rule| {
+            credited.push(rule.decision);
+            rule.action != Action::Log
+        });
+        match (ended_by, chain.end) {
+            (Some(rule), _) if rule.action == Action::Pass => {}
+            (None, ChainEnd::Pass) => {}
+            (None, ChainEnd::Allow(decision) | ChainEnd::Deny(decision)) => {
+                credited.push(decision);
+                break;
+            }
+            (Some(_), _) => break,
+        }
+    }
+    credited
+}
+
 /// Whether all criteria hold for the packet.
 ///
 /// # Panics
@@ -214,6 +241,34 @@ mod tests {
         let reply = Flow { icmp: Some((0, 0)), ..echo };
         assert_eq!(evaluate(&ir, &reply).verdict, Verdict::Allow);
         assert_eq!(evaluate(&ir, &tcp("1.1.1.1", "1.1.1.2", (1, 2))).verdict, Verdict::Deny);
+    }
+
+    /// Credits are the log records and the decision, and Pass rules besides.
+    #[test]
+    fn credits_agree_with_outcomes() {
+        use crate::ir::generate::{Shape, flows, policy};
+        let (mut passes, mut logs) = (0, 0);
+        for seed in 0..300 {
+            let ir = policy(seed, &Shape::default());
+            let is = |decision: &Decision, action: Action| {
+                ir.rules.values().any(|rule| rule.decision == *decision && rule.action == action)
+            };
+            for flow in flows(&ir, seed, 30) {
+                let outcome = evaluate(&ir, &flow);
+                let mut credited = credited(&ir, &flow);
+                assert_eq!(credited.pop(), Some(outcome.decision), "seed {seed}");
+                credited.retain(|decision| {
+                    let passed = is(decision, Action::Pass);
+                    passes += usize::from(passed);
+                    !passed
+                });
+                logs += credited.len();
+                assert!(credited.iter().all(|decision| is(decision, Action::Log)), "seed {seed}");
+                let logged = outcome.logged.iter().filter(|decision| !is(decision, Action::Pass));
+                assert!(logged.eq(&credited), "seed {seed}: {:?} {credited:?}", outcome.logged);
+            }
+        }
+        assert!(passes > 300 && logs > 300, "{passes} {logs}");
     }
 
     #[test]

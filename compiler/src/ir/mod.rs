@@ -19,7 +19,7 @@ pub mod protocol;
 mod verify;
 
 pub use criterion::{Criterion, first_failed};
-pub use evaluate::{evaluate, matches};
+pub use evaluate::{credited, evaluate, matches};
 pub use parse::{ParseError, parse};
 pub use verify::{Entity, VerifyError, VerifyErrors, Violation, verify};
 

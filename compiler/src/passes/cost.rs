@@ -10,18 +10,20 @@
 //!
 //! Weights come from a profile of hits per decision, shared evenly by the rules
 //! that report it; without one, from how much a rule's criteria narrow it down.
-//! Costs are in tests of about one instruction pair. All integers: the same on
-//! every machine.
+//! Costs are those of the chain form, in tests of about one instruction pair (a
+//! load or compare and a jump). All integers: the same on every machine.
 
 use cranelift_entity::SecondaryMap;
 
-use crate::ir::{Action, Decision, Match, PolicyIr, Rule, SideMatch};
+use crate::ir::{Action, Decision, Match, PolicyIr, PortMatch, Rule, SideMatch};
 
 /// How often each decision was hit, from counters or a replayed capture.
 pub type Profile = SecondaryMap<Decision, u64>;
 
-/// What testing a rule takes: 1 for each fact compared; a set is one load and one
-/// bit test in the class's row, a port alternative one or two compares.
+/// What testing a rule takes when rules are a chain: 1 for the rule itself and for
+/// each fact compared; a set is one load and one bit test in the class's row; ports
+/// are compared one after the other up to four ranges, else in a balanced tree; a
+/// named port is a protocol, a port and a set.
 pub fn cost(m: &Match) -> u64 {
     let facts = [m.family.is_some(), m.protocol.is_some(), m.not_protocol.is_some()];
     let icmp = [m.icmp, m.not_icmp].iter().flatten().map(|i| 2 + u64::from(i.code.is_some())).sum::<u64>();
@@ -30,13 +32,21 @@ pub fn cost(m: &Match) -> u64 {
 
 fn side_cost(side: &SideMatch) -> u64 {
     let sets = side.in_sets.len() + side.not_in.len();
-    let ports = side.ports.as_ref().map_or(0, Vec::len) + side.not_ports.len();
-    2 * sets as u64 + 2 * ports as u64
+    2 * sets as u64 + port_cost(side.ports.as_deref().unwrap_or_default()) + port_cost(&side.not_ports)
 }
 
-/// How often a rule decides, by its profile or by the model; 0 for Log rules,
-/// which decide nothing.
-pub(super) fn weights(ir: &PolicyIr, profile: Option<&Profile>) -> SecondaryMap<Rule, u64> {
+fn port_cost(ports: &[PortMatch]) -> u64 {
+    let named = ports.iter().filter(|port| matches!(port, PortMatch::Named { .. })).count() as u64;
+    let ranges = ports.len() as u64 - named;
+    let compares = if ranges <= 4 { 2 * ranges } else { 4 + 2 * u64::from(ranges.ilog2()) };
+    4 * named + compares
+}
+
+/// How often each rule of a chain decides or passes on, up to a common factor: by
+/// the profile, or by the model where there is none; 0 for Log rules, which end
+/// nothing, and for rules in no chain. With a profile every decision counts as hit
+/// once more than it says, so that what was never hit is ordered by cost. O(rules).
+pub fn weights(ir: &PolicyIr, profile: Option<&Profile>) -> SecondaryMap<Rule, u64> {
     let mut sharing: SecondaryMap<Decision, u64> = SecondaryMap::new();
     let live = || ir.order.iter().flat_map(|chain| &ir.chains[*chain].rules);
     for rule in live() {
@@ -48,7 +58,7 @@ pub(super) fn weights(ir: &PolicyIr, profile: Option<&Profile>) -> SecondaryMap<
         weights[*rule] = match profile {
             _ if data.action == Action::Log => 0,
             // Scaled, so that even shares of few hits keep their order.
-            Some(hits) => hits[data.decision].min(1 << 40) * 256 / sharing[data.decision].max(1),
+            Some(hits) => (hits[data.decision].min(1 << 40) + 1) * 256 / sharing[data.decision].max(1),
             None => model(&data.matches),
         };
     }

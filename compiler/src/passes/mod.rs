@@ -11,6 +11,7 @@ mod cost;
 mod facts;
 mod nets;
 mod normalise;
+mod overlap;
 mod plan;
 mod ports;
 mod prune;
@@ -19,11 +20,11 @@ mod reorder;
 mod testing;
 
 pub use crate::address::{AddressClasses, Class, SetBit, classify};
-pub use cost::{Profile, cost};
+pub use cost::{Profile, cost, weights};
 pub use normalise::{Normalised, normalise};
 pub use plan::{Budget, MAX_SEGMENTS, Piece, PlanError, ProgramPlan, Segment, plan};
 pub use prune::{MAX_PAIRS, Pruned, prune};
-pub use reorder::{EXACT, MAX_EDGES, MAX_RULES, Reordered, reorder};
+pub use reorder::{EXACT, MAX_RULES, Reordered, SIDNEY, reorder};
 
 use crate::ir::{PolicyIr, VerifyErrors, verify};
 

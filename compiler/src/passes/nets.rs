@@ -14,6 +14,16 @@ pub(super) fn family(net: &IpNet) -> Family {
     }
 }
 
+/// First and last address as numbers; IPv4 stands among the IPv6 addresses that map
+/// it (`::ffff:0:0/96`).
+pub(super) fn span(net: &IpNet) -> (u128, u128) {
+    let number = |address: IpAddr| match address {
+        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => u128::from(v6),
+    };
+    (number(net.network()), number(net.broadcast()))
+}
+
 /// The fewest prefixes that cover the same addresses, sorted.
 pub(super) fn aggregate(nets: &[IpNet]) -> Vec<IpNet> {
     let v4: Vec<Ipv4Net> =

@@ -83,6 +83,9 @@ fn cut_holes(first: u16, last: u16, holes: &[(u16, u16)]) -> Vec<PortMatch> {
 
 /// Whether a packet for which one of `inner` holds is sure to have one of `outer`.
 pub(super) fn covered(inner: &[PortMatch], outer: &[PortMatch]) -> bool {
+    if let ([PortMatch::Range(first, last)], [PortMatch::Range(from, to)]) = (inner, outer) {
+        return from <= first && last <= to;
+    }
     let outer_ranges = ranges(outer);
     inner.iter().all(|port| match *port {
         PortMatch::Range(first, last) => outer_ranges.iter().any(|(a, b)| *a <= first && last <= *b),

@@ -11,22 +11,24 @@
 //! rules never cover anything, as evaluation goes on after them. Decisions and
 //! files keep their ids, for reports about rules that are gone.
 //!
-//! Cost: each rule against the earlier rules of its chain that stayed, at most
-//! [`MAX_PAIRS`] pairs per chain; later rules are compared with equal matches
-//! only, in O(log n).
+//! Cost: each rule against the earlier rules of its chain that [`super::overlap`]
+//! names, at most [`MAX_PAIRS`] pairs per chain; later rules are compared with equal
+//! matches only, in O(log n).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap};
 
 use super::facts;
 use super::normalise::never;
+use super::overlap::Overlaps;
 use crate::address::used_sets;
 use crate::ir::{Action, AddrSet, Chain, ChainData, ChainEnd, Match, PolicyIr, PortMatch, Rule, SideMatch};
 
-/// Pairs of rules that one chain's search for covered rules looks at: about
-/// 10,000 rules of which none is covered.
+/// Pairs of rules that one chain's search for covered rules looks at: 10,000 rules
+/// of which each may overlap all others and none is covered, or many more that
+/// ports or addresses keep apart.
 pub const MAX_PAIRS: usize = 50_000_000;
 
 /// What the pass removed.
@@ -98,32 +100,36 @@ fn close_last_chain(ir: &mut PolicyIr) {
 
 fn prune_chain(ir: &mut PolicyIr, chain: Chain, pruned: &mut Pruned) {
     let never = never();
+    let rules = &ir.chains[chain].rules;
+    let overlaps = Overlaps::new(ir, rules);
     let mut kept: Vec<Rule> = Vec::new();
-    let mut terminal: Vec<Rule> = Vec::new();
-    let mut seen: BTreeSet<&Match> = BTreeSet::new();
+    // By position: whether the rule stayed and ends the chain's evaluation.
+    let mut terminal = vec![false; rules.len()];
+    let mut seen: BTreeMap<&Match, Rule> = BTreeMap::new();
     let mut pairs = 0;
-    for rule in &ir.chains[chain].rules {
+    for (at, rule) in rules.iter().enumerate() {
         let data = &ir.rules[*rule];
         if matches_nothing(&data.matches, &never) {
             pruned.never.push(*rule);
             continue;
         }
         let cover = if pairs <= MAX_PAIRS {
-            pairs += terminal.len();
-            terminal.iter().find(|by| facts::implies(ir, &data.matches, &ir.rules[**by].matches))
-        } else if seen.contains(&data.matches) {
-            terminal.iter().find(|by| ir.rules[**by].matches == data.matches)
+            let earlier = overlaps.earlier(at);
+            pairs += earlier.len();
+            let terminals = earlier.iter().rev().filter(|by| terminal[**by as usize]);
+            let mut terminals = terminals.map(|by| rules[*by as usize]);
+            terminals.find(|by| facts::implies(ir, &data.matches, &ir.rules[*by].matches))
         } else {
-            None
+            seen.get(&data.matches).copied()
         };
         if let Some(by) = cover {
-            pruned.covered.push((*rule, *by));
+            pruned.covered.push((*rule, by));
             continue;
         }
         kept.push(*rule);
         if data.action != Action::Log {
-            terminal.push(*rule);
-            seen.insert(&data.matches);
+            terminal[at] = true;
+            seen.entry(&data.matches).or_insert(*rule);
         }
     }
     ir.chains[chain].rules = kept;
