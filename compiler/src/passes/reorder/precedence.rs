@@ -221,9 +221,9 @@ mod tests {
                     );
                     edges += 1;
                 }
-                for a in 0..rules.len() {
-                    assert_eq!(have.is_at_or_before(a, later), want[later][a], "seed {seed}");
-                    assert!(!want[later][a] || limited.is_at_or_before(a, later), "seed {seed}");
+                for (a, before) in want[later].iter().enumerate() {
+                    assert_eq!(have.is_at_or_before(a, later), *before, "seed {seed}");
+                    assert!(!before || limited.is_at_or_before(a, later), "seed {seed}");
                 }
                 let row: Vec<usize> = (0..rules.len()).filter(|a| want[later][*a]).collect();
                 assert_eq!(have.with_self(later).collect::<Vec<_>>(), row);

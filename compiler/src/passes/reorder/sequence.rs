@@ -161,19 +161,19 @@ fn push_falling(bounds: &mut Vec<Weighed>, mut next: Weighed) {
 }
 
 fn inseparable(graph: &Precedence, steps: &[Step]) -> Part {
-    match graph.len() {
-        0..=EXACT => exact_parts(graph, steps, vec![(0..graph.len()).collect()]),
-        0..=SIDNEY => exact_parts(graph, steps, sidney::decompose(graph, steps)),
-        _ => {
-            let mut bounds: Vec<Weighed> = steps.iter().map(|step| Weighed::of(*step)).collect();
-            bounds.sort_by(|a, b| b.compare(a));
-            Part { sequence: densest_first(graph, steps), bounds }
-        }
+    if graph.len() <= EXACT {
+        return in_order(graph, steps, vec![(0..graph.len()).collect()]);
     }
+    if graph.len() <= SIDNEY {
+        return in_order(graph, steps, sidney::decompose(graph, steps));
+    }
+    let mut bounds: Vec<Weighed> = steps.iter().map(|step| Weighed::of(*step)).collect();
+    bounds.sort_by(|a, b| b.compare(a));
+    Part { sequence: densest_first(graph, steps), bounds }
 }
 
 /// Orders parts that stand one after the other in an optimal order.
-fn exact_parts(graph: &Precedence, steps: &[Step], parts: Vec<Vec<usize>>) -> Part {
+fn in_order(graph: &Precedence, steps: &[Step], parts: Vec<Vec<usize>>) -> Part {
     let mut whole = Part { sequence: Vec::with_capacity(graph.len()), bounds: Vec::new() };
     for nodes in parts {
         let own: Vec<Step> = nodes.iter().map(|rule| steps[*rule]).collect();
@@ -357,7 +357,7 @@ mod tests {
             let (rules, percent) = (2 + rng.below(EXACT - 1), rng.of([5, 15, 30, 60]));
             let (graph, steps) = draw(&mut rng, rules, percent);
             let best = cost_of(&graph, &steps, &exact(&graph, &steps));
-            let by_parts = exact_parts(&graph, &steps, sidney::decompose(&graph, &steps));
+            let by_parts = in_order(&graph, &steps, sidney::decompose(&graph, &steps));
             assert_eq!(cost_of(&graph, &steps, &by_parts.sequence), best, "case {case}");
             assert_eq!(total(by_parts.bounds), best, "case {case}");
             assert_eq!(cost_of(&graph, &steps, &order(&graph, &steps).sequence), best, "case {case}");
