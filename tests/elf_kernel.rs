@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ipnet::IpNet;
-use polc_compiler::emit::{EmitOptions, emit};
+use polc_compiler::emit::{EmitOptions, Form, emit};
 use polc_compiler::image::{PolicyImage, elf};
 use polc_compiler::ir::generate::{Shape, policy};
 use polc_compiler::ir::{
@@ -78,7 +78,7 @@ fn one_program_loads_and_shows_its_yaml() {
     if !kernel("one_program_loads_and_shows_its_yaml") {
         return;
     }
-    let image = emit(&many_rules(3, 2), &EmitOptions::default()).unwrap();
+    let image = emit(&many_rules(3, 2), &chain()).unwrap();
     assert_eq!(image.programs.len(), 1);
     let dump = load("one", &image);
     for line in 10..13 {
@@ -129,7 +129,7 @@ fn several_programs_load() {
     if !kernel("several_programs_load") {
         return;
     }
-    let tiny = EmitOptions { max_slots: 400, ..EmitOptions::default() };
+    let tiny = EmitOptions { form: Form::Chain, max_slots: 400, ..EmitOptions::default() };
     let image = emit(&policy(5, &Shape { rules: 40, ..Shape::default() }), &tiny).unwrap();
     assert!(image.programs.len() > 2);
     load("several", &image);
@@ -141,11 +141,16 @@ fn a_thousand_rules_load_and_so_do_full_programs() {
         return;
     }
     for (rules, ranges) in [(1_000, 2), (5_000, 2), (3_000, 5), (2_000, 9), (300, 100)] {
-        let image = emit(&many_rules(rules, ranges), &EmitOptions::default()).unwrap();
+        let image = emit(&many_rules(rules, ranges), &chain()).unwrap();
         let slots: Vec<u32> = image.programs.iter().map(|p| p.code.slots()).collect();
         eprintln!("{rules} rules of {ranges} port ranges: {slots:?} slots");
         load(&format!("rules{rules}x{ranges}"), &image);
     }
+}
+
+/// One rule after the other, each with its line.
+fn chain() -> EmitOptions {
+    EmitOptions { form: Form::Chain, ..EmitOptions::default() }
 }
 
 /// Rules of what leaves most branches behind: protocol, several ports, both sides.

@@ -8,7 +8,7 @@ mod schema;
 use std::process::Command;
 
 use polc_compiler::compile::{CompileOptions, compile};
-use polc_compiler::emit::EmitOptions;
+use polc_compiler::emit::{EmitOptions, Form};
 use polc_compiler::explain::{Disagreement, Ran, agree, walk};
 use polc_compiler::ir::generate::{Shape, flows, policy};
 use polc_runtime::packet::build;
@@ -197,7 +197,7 @@ fn wrong_questions_are_usage_errors_that_name_the_part() {
 #[test]
 fn what_ran_tells_the_walk() {
     let cases = std::env::var("POLC_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(250);
-    let small = EmitOptions { max_slots: 220, ..EmitOptions::default() };
+    let small = EmitOptions { form: Form::Chain, max_slots: 220, ..EmitOptions::default() };
     let (mut walks, mut refused, mut unseen) = (0, 0, 0);
     for seed in 0..cases {
         let ir = policy(seed, &Shape { rules: 14, ports: 6, ..Shape::default() });

@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn limits_and_bugs_are_told_apart() {
-        let limits = EmitOptions { max_slots: 140, ..EmitOptions::default() };
+        let limits = EmitOptions { form: Form::Chain, max_slots: 140, ..EmitOptions::default() };
         let options = CompileOptions { limits, ..CompileOptions::default() };
         let error = compile(policy(3, &Shape { rules: 30, ..Shape::default() }), &options).unwrap_err();
         assert!(error.is_limit(), "{error}");

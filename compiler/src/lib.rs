@@ -14,6 +14,7 @@ pub mod address;
 pub mod bpf;
 pub mod compile;
 pub mod diag;
+pub mod dispatch;
 pub mod emit;
 pub mod explain;
 pub mod image;

@@ -5,7 +5,7 @@ mod engines;
 use engines::*;
 use polc_compiler::bpf::{AluOp, Insn, Reg};
 use polc_compiler::compile::{CompileOptions, compile};
-use polc_compiler::emit::EmitOptions;
+use polc_compiler::emit::{EmitOptions, Form};
 use polc_compiler::ir::generate::{Shape, flows, policy};
 use polc_compiler::ir::{self, Direction, Verdict};
 use polc_runtime::packet::build;
@@ -17,7 +17,7 @@ const STATELESS: VmOptions =
 
 #[test]
 fn a_trace_is_the_run_that_the_machine_makes() {
-    let small = EmitOptions { max_slots: 220, ..EmitOptions::default() };
+    let small = EmitOptions { form: Form::Chain, max_slots: 220, ..EmitOptions::default() };
     let (mut packets, mut several) = (0, 0);
     for seed in 0..120 {
         let shape = Shape { rules: 12, ..Shape::default() };

@@ -13,7 +13,7 @@ mod frames;
 
 use engines::{Case, Engines};
 use polc_compiler::compile::CompileOptions;
-use polc_compiler::emit::EmitOptions;
+use polc_compiler::emit::{EmitOptions, Form};
 use polc_compiler::ir::generate::{self, Shape};
 
 /// Cases that share one engine: making one costs more than running a case.
@@ -80,8 +80,37 @@ fn engines_agree_behind_thousands_of_rules() {
 fn engines_agree_with_tiny_programs() {
     let cases = number("POLC_CASES", 2000) / 10;
     let options = CompileOptions {
-        limits: EmitOptions { max_slots: 220, ..EmitOptions::default() },
+        limits: EmitOptions { form: Form::Chain, max_slots: 220, ..EmitOptions::default() },
         ..CompileOptions::default()
     };
     run("tiny programs", cases, &Shape::default(), &options, frames::plain);
+}
+
+/// A form, with counters, which must change nothing.
+fn form(form: Form) -> CompileOptions {
+    CompileOptions {
+        limits: EmitOptions { form, count: true, ..EmitOptions::default() },
+        ..CompileOptions::default()
+    }
+}
+
+#[test]
+fn engines_agree_on_chains() {
+    let cases = number("POLC_CASES", 2000) / 5;
+    run("chain", cases, &Shape::default(), &form(Form::Chain), frames::plain);
+}
+
+#[test]
+fn engines_agree_on_cells() {
+    let cases = number("POLC_CASES", 2000) / 5;
+    for (name, forced) in [("dense cells", Form::Dense), ("sparse cells", Form::Sparse)] {
+        run(name, cases, &Shape::default(), &form(forced), frames::one_sided);
+        run(
+            &format!("crowded {name}"),
+            cases.div_ceil(200),
+            &Shape::default(),
+            &form(forced),
+            frames::crowded,
+        );
+    }
 }

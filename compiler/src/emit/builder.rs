@@ -113,6 +113,40 @@ impl Builder {
         self.asm.call(Helper::MAP_LOOKUP_ELEM);
     }
 
+    /// Looks up an array's value; the pointer is in `R0`, and the four bytes below
+    /// the frame pointer are lost. Goes to `missing` beyond the array's end.
+    pub fn look_up_index(&mut self, map: MapRef, index: Reg, missing: Label) {
+        self.push(Insn::store(Size::B4, Reg::R10, -4, index));
+        self.push(Insn::mov(Reg::R2, Reg::R10));
+        self.push(Insn::alu(AluOp::Add, Reg::R2, -4));
+        self.asm.load_map(Reg::R1, map);
+        self.asm.call(Helper::MAP_LOOKUP_ELEM);
+        self.jump_if_null(Reg::R0, missing);
+    }
+
+    /// Loads element `r1` of the elements at `R0` into `r1`.
+    pub fn load_element(&mut self, size: Size) {
+        let shift = size.bytes().trailing_zeros() as i32;
+        if shift > 0 {
+            self.push(Insn::alu(AluOp::Lsh, Reg::R1, shift));
+        }
+        self.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
+        self.push(Insn::load(size, Reg::R1, Reg::R0, 0));
+    }
+
+    /// Adds one to a counter of this CPU.
+    pub fn count(&mut self, map: u32, index: Reg, missing: Label) {
+        self.look_up_index(MapRef::Private(map), index, missing);
+        self.push(Insn::load(Size::B8, Reg::R1, Reg::R0, 0));
+        self.push(Insn::alu(AluOp::Add, Reg::R1, 1));
+        self.push(Insn::store(Size::B8, Reg::R0, 0, Reg::R1));
+    }
+
+    /// A compare of all 64 bits of a register with a constant that is not negative.
+    pub fn jump_if_reg(&mut self, cond: Cond, reg: Reg, imm: i32, to: Label) {
+        self.asm.jump_if(Width::W64, cond, reg, imm, to);
+    }
+
     /// A tail call with a constant index; goes on if there is no such program.
     pub fn tail_call(&mut self, map: MapRef, index: u32) {
         self.push(Insn::mov(Reg::R1, CONTEXT));

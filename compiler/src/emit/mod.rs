@@ -17,6 +17,10 @@
 //! packet state and of tables, and no test writes. Cost: linear in the rules.
 
 mod builder;
+mod cells;
+mod flat;
+mod flat_maps;
+mod glue;
 mod ports;
 mod program;
 mod rule;
@@ -24,8 +28,10 @@ mod tables;
 mod text;
 
 use crate::bpf::AsmError;
-use crate::image::PolicyImage;
-use crate::ir::PolicyIr;
+use crate::dispatch::cells::Layout;
+use crate::dispatch::{self, Limits, Unfit};
+use crate::image::{MapSpec, PolicyImage, Program};
+use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
 
 /// Slots that a program takes besides its pieces: prologue and shared ends.
@@ -47,6 +53,13 @@ pub enum Form {
     /// One rule after the other, in order: what `explain` follows, and what remains
     /// for a policy that no table can hold. Cost: linear in the rules.
     Chain,
+    /// A table of outcomes by column and class, for rules that look at the addresses
+    /// of one side: dense or sparse, whichever is smaller.
+    Cells,
+    /// As [`Form::Cells`], with a word for every column of every class.
+    Dense,
+    /// As [`Form::Cells`], with those cells only that differ from their column.
+    Sparse,
 }
 
 /// How to emit, and limits to emit within.
@@ -55,6 +68,9 @@ pub struct EmitOptions {
     /// How the program finds the rule that decides. Default [`Form::Auto`]; another
     /// one forces that form, in tests and benches.
     pub form: Form,
+    /// Whether programs count packets by outcome in the map
+    /// [`crate::image::HITS_MAP`]. Default false; costs one or two nanoseconds.
+    pub count: bool,
     /// Most slots of one program. Default 30,000: jump offsets hold 32,767, and so
     /// does the userspace VM. Lower it only in tests.
     pub max_slots: u32,
@@ -71,6 +87,7 @@ impl Default for EmitOptions {
     fn default() -> Self {
         Self {
             form: Form::Auto,
+            count: false,
             max_slots: 30_000,
             max_branches: 8_000,
             max_entries: 1 << 22,
@@ -124,6 +141,9 @@ pub enum EmitError {
         /// [`EmitOptions::max_table_bytes`].
         max: u64,
     },
+    /// [`EmitOptions::form`] forces a form that cannot hold the policy.
+    #[error("the form that was asked for does not fit: {0}")]
+    Form(#[from] Unfit),
     /// A planned program came out larger than planned: a bug of polc.
     #[error("program {program} takes {given} slots, planned were at most {max}")]
     PlanExceeded {
@@ -161,10 +181,50 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
         return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
     }
     let classes = classify(ir);
+    if options.form != Form::Chain {
+        match flat(ir, &classes, options) {
+            Err(EmitError::Form(_)) if options.form == Form::Auto => {}
+            done => return done,
+        }
+    }
     let mut ir = ir.clone();
     let budget = Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS };
     let plan = plan(&mut ir, budget, &|ir, rule| rule::cost(ir, rule, &classes, options))?;
     emit_planned(&ir, &classes, &plan, options)
+}
+
+/// Emits a policy as tables.
+fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    let layout = match options.form {
+        Form::Dense => Layout::Dense,
+        Form::Sparse => Layout::Sparse,
+        _ => Layout::Smaller,
+    };
+    let limits = Limits {
+        classes: tables::class_capacity(classes, options)?,
+        max_table_bytes: options.max_table_bytes,
+        layout,
+    };
+    let dispatch = dispatch::build(ir, classes, &limits)?;
+    let mut maps = tables::addresses(classes, options)?;
+    let (numbers, tables) = flat_maps::maps(&dispatch, maps.len() as u32, limits.classes, options.count);
+    maps.extend(tables);
+    let program =
+        flat::program(ir, &dispatch, &numbers).map_err(|error| EmitError::Assemble { program: 0, error })?;
+    let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
+    Ok(image(ir, vec![program], maps, hits))
+}
+
+fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Vec<Decision>>) -> PolicyImage {
+    PolicyImage {
+        name: ir.name.clone(),
+        direction: ir.direction,
+        programs,
+        maps,
+        decisions: ir.decisions.values().cloned().collect(),
+        files: ir.files.values().cloned().collect(),
+        hits,
+    }
 }
 
 /// Emits a planned policy; `plan` and `classes` must be those of `ir`.
@@ -181,20 +241,14 @@ pub fn emit_planned(
     if classes.sets.len() > max {
         return Err(EmitError::TooManySets { given: classes.sets.len(), max });
     }
-    let maps = tables::maps(classes, plan.segments.len(), options)?;
+    let maps = tables::maps(classes, plan.segments.len(), ir.decisions.len(), options)?;
     let mut programs = Vec::with_capacity(plan.segments.len());
     for segment in plan.segments.keys() {
         programs.push(program::emit(ir, classes, plan, segment, options)?);
     }
-    Ok(PolicyImage {
-        name: ir.name.clone(),
-        direction: ir.direction,
-        programs,
-        maps,
-        decisions: ir.decisions.values().cloned().collect(),
-        files: ir.files.values().cloned().collect(),
-        hits: Vec::new(),
-    })
+    let credits = ir.decisions.keys().map(|decision| vec![decision]);
+    let hits = if options.count { credits.collect() } else { Vec::new() };
+    Ok(image(ir, programs, maps, hits))
 }
 
 #[cfg(test)]

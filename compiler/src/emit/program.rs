@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 
 use cranelift_entity::EntityRef;
 
-use super::builder::{Builder, CONTEXT, SCRATCH, STATE};
+use super::builder::{Builder, SCRATCH};
+use super::glue::{self, Ends};
 use super::rule::{self, Exits, Side};
 use super::{EmitError, EmitOptions, tables, text};
-use crate::abi::{
-    NO_DECISION, PROGS_MAP, REASON_NO_PROGRAM, REASON_NO_TABLE, REASON_POLICY, SLOT_ALLOWED, SLOT_DENIED,
-    STATE_DECISION, STATE_FAMILY, STATE_MAP, STATE_REASON, STATE_VERDICT, TC_SHOT, VERDICT_ALLOW,
-    VERDICT_DENY,
-};
-use crate::bpf::{AluOp, AsmError, Cond, Helper, Insn, Label, MapRef, Reg, Size};
+use crate::bpf::{AsmError, Insn, Label, MapRef, Reg};
 use crate::image::{Program, Subject};
 use crate::ir::{Chain, ChainEnd, PolicyIr};
 use crate::passes::{AddressClasses, Piece, ProgramPlan, Segment};
@@ -27,7 +23,7 @@ pub(super) fn emit(
 ) -> Result<Program, EmitError> {
     let number = segment.index();
     let name = if number == 0 { "polc_policy".to_string() } else { format!("polc_policy_{number}") };
-    let program = Emitter::new(ir, classes, plan, segment)
+    let program = Emitter::new(ir, classes, plan, segment, options)
         .emit()
         .and_then(|b| b.finish(name))
         .map_err(|error| EmitError::Assemble { program: number, error })?;
@@ -45,6 +41,7 @@ struct Emitter<'a> {
     classes: &'a AddressClasses,
     plan: &'a ProgramPlan,
     segment: Segment,
+    options: &'a EmitOptions,
     ends: Ends,
     /// Where each chain goes on: in this program or at a tail call.
     chains: BTreeMap<Chain, Label>,
@@ -52,24 +49,17 @@ struct Emitter<'a> {
     calls: BTreeMap<Segment, Label>,
 }
 
-/// Shared ends of a program.
-struct Ends {
-    allow: Label,
-    deny: Label,
-    no_table: Label,
-    no_program: Label,
-}
-
 impl<'a> Emitter<'a> {
-    fn new(ir: &'a PolicyIr, classes: &'a AddressClasses, plan: &'a ProgramPlan, segment: Segment) -> Self {
+    fn new(
+        ir: &'a PolicyIr,
+        classes: &'a AddressClasses,
+        plan: &'a ProgramPlan,
+        segment: Segment,
+        options: &'a EmitOptions,
+    ) -> Self {
         let mut b = Builder::default();
-        let ends = Ends {
-            allow: b.named_label("allow"),
-            deny: b.named_label("deny"),
-            no_table: b.named_label("no_table"),
-            no_program: b.named_label("no_program"),
-        };
-        Self { b, ir, classes, plan, segment, ends, chains: BTreeMap::new(), calls: BTreeMap::new() }
+        let ends = Ends::new(&mut b, options.count.then(|| tables::hits(classes)));
+        Self { b, ir, classes, plan, segment, options, ends, chains: BTreeMap::new(), calls: BTreeMap::new() }
     }
 
     fn emit(mut self) -> Result<Builder, AsmError> {
@@ -91,19 +81,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn prologue(&mut self) -> Result<(), AsmError> {
-        let b = &mut self.b;
-        b.part("packet state");
-        let found = b.named_label("state");
-        b.push(Insn::mov(CONTEXT, Reg::R1));
-        b.push(Insn::store(Size::B4, Reg::R10, -4, 0));
-        b.push(Insn::mov(Reg::R2, Reg::R10));
-        b.push(Insn::alu(AluOp::Add, Reg::R2, -4));
-        b.load_map(Reg::R1, MapRef::Shared(STATE_MAP));
-        b.call(Helper::MAP_LOOKUP_ELEM);
-        b.jump_unless_null(Reg::R0, found);
-        shoot(b);
-        b.bind(found)?;
-        b.push(Insn::mov(STATE, Reg::R0));
+        glue::state(&mut self.b)?;
         for side in Side::BOTH {
             if self.segment.index() == 0 && self.plan.segments.keys().any(|s| self.uses_sets(s, side)) {
                 self.class(side)?;
@@ -115,23 +93,11 @@ impl<'a> Emitter<'a> {
         Ok(())
     }
 
-    /// Looks up the class of a side's address; what the table lacks is in class 0.
+    /// Keeps the class of a side's address in the state, for the programs that follow.
     fn class(&mut self, side: Side) -> Result<(), AsmError> {
-        let b = &mut self.b;
-        b.part(format!("class of the {} address", side.as_str()));
-        let (v6, found, done) = (b.label(), b.label(), b.label());
-        b.store_field(side.class_field(), 0);
-        b.load_field(STATE_FAMILY);
-        b.jump_if(Cond::Eq, 6, v6);
-        b.look_up(MapRef::Private(tables::ADDR4), side.key_field());
-        b.jump(found);
-        b.bind(v6)?;
-        b.look_up(MapRef::Private(tables::ADDR6), side.key_field());
-        b.bind(found)?;
-        b.jump_if_null(Reg::R0, done);
-        b.push(Insn::load(Size::B4, SCRATCH, Reg::R0, 0));
-        b.store_field(side.class_field(), SCRATCH);
-        b.bind(done)
+        glue::class(&mut self.b, side, SCRATCH)?;
+        self.b.store_field(side.class_field(), SCRATCH);
+        Ok(())
     }
 
     /// Fetches the row of a side's class.
@@ -159,13 +125,14 @@ impl<'a> Emitter<'a> {
         }
         self.b.part(text::chain(chain));
         let (allow, deny) = (self.ends.allow, self.ends.deny);
+        let count = self.ends.hits.map(|map| (map, self.ends.no_table));
         for rule in chain.rules.get(piece.rules.clone()).unwrap_or_default() {
             let miss = self.b.named_label(format!("after_{rule}"));
             let pass = match ir.rules[*rule].action {
                 crate::ir::Action::Pass => self.after(piece.chain),
                 _ => miss,
             };
-            rule::emit(&mut self.b, ir, *rule, self.classes, Exits { allow, deny, pass, miss })?;
+            rule::emit(&mut self.b, ir, *rule, self.classes, Exits { allow, deny, pass, miss, count })?;
             self.b.bind(miss)?;
         }
         if piece.ends_chain {
@@ -223,45 +190,12 @@ impl<'a> Emitter<'a> {
         for (segment, label) in &self.calls {
             b.part(format!("go on in {segment}"));
             b.bind(*label)?;
-            b.tail_call(MapRef::Private(tables::sub_programs(self.classes)), segment.index() as u32);
+            b.tail_call(
+                MapRef::Private(tables::sub_programs(self.classes, self.options)),
+                segment.index() as u32,
+            );
             b.jump(self.ends.no_program);
         }
-        b.part("allow");
-        b.bind(self.ends.allow)?;
-        b.store_field(STATE_REASON, REASON_POLICY as i32);
-        b.store_field(STATE_VERDICT, VERDICT_ALLOW as i32);
-        b.tail_call(MapRef::Shared(PROGS_MAP), SLOT_ALLOWED);
-        self.drops()
+        self.ends.emit(b)
     }
-
-    /// The three ways to drop; all end in the denied program, and without that
-    /// one at the tail call's fall-through.
-    fn drops(&mut self) -> Result<(), AsmError> {
-        let b = &mut self.b;
-        let drop = b.named_label("drop");
-        b.part("a program is missing");
-        b.bind(self.ends.no_program)?;
-        b.store_field(STATE_DECISION, NO_DECISION as i32);
-        b.store_field(STATE_REASON, REASON_NO_PROGRAM as i32);
-        b.jump(drop);
-        b.part("a table entry is missing");
-        b.bind(self.ends.no_table)?;
-        b.store_field(STATE_DECISION, NO_DECISION as i32);
-        b.store_field(STATE_REASON, REASON_NO_TABLE as i32);
-        b.jump(drop);
-        b.part("deny");
-        b.bind(self.ends.deny)?;
-        b.store_field(STATE_REASON, REASON_POLICY as i32);
-        b.bind(drop)?;
-        b.store_field(STATE_VERDICT, VERDICT_DENY as i32);
-        b.tail_call(MapRef::Shared(PROGS_MAP), SLOT_DENIED);
-        shoot(b);
-        Ok(())
-    }
-}
-
-/// Drops the packet without a word: what is left when even the state is missing.
-fn shoot(b: &mut Builder) {
-    b.push(Insn::mov(Reg::R0, TC_SHOT as i32));
-    b.push(Insn::Exit);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::builder::{Builder, SCRATCH};
-use super::{EmitOptions, PIECE_SLOTS, ports, text};
+use super::{EmitOptions, PIECE_SLOTS, ports, tables, text};
 use crate::abi::{
     FLAG_ICMP, Field, STATE_DECISION, STATE_DPORT, STATE_DST_CLASS, STATE_DST_PREFIX, STATE_FAMILY,
     STATE_FLAGS, STATE_ICMP_CODE, STATE_ICMP_TYPE, STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL,
@@ -117,15 +117,19 @@ pub(super) struct Exits {
     pub pass: Label,
     /// The next rule.
     pub miss: Label,
+    /// Counters by decision and where a missing one leads, if rules that do not end
+    /// the evaluation are counted.
+    pub count: Option<(u32, Label)>,
 }
 
 /// Slots that a rule takes at most, or their equal in branches: a program is full
 /// when either of its budgets is spent.
 pub(super) fn cost(ir: &PolicyIr, rule: Rule, classes: &AddressClasses, options: &EmitOptions) -> u32 {
     let mut b = Builder::default();
-    let [allow, deny, pass, miss] = [(); 4].map(|()| b.label());
+    let [allow, deny, pass, miss, none] = [(); 5].map(|()| b.label());
+    let count = options.count.then(|| (tables::hits(classes), none));
     // Fails only for labels bound twice; the program itself reports that.
-    let _ = emit(&mut b, ir, rule, classes, Exits { allow, deny, pass, miss });
+    let _ = emit(&mut b, ir, rule, classes, Exits { allow, deny, pass, miss, count });
     let as_slots = u64::from(b.branches()) * u64::from(options.max_slots);
     let as_slots = as_slots.div_ceil(options.max_branches.max(1).into());
     b.slots().max(u32::try_from(as_slots).unwrap_or(u32::MAX))
@@ -300,15 +304,25 @@ fn action(b: &mut Builder, rule: &RuleData, exits: Exits) {
         Action::Deny => decide(b, rule.decision, "deny", at, exits.deny),
         Action::Pass => {
             b.about(Subject::Action, "pass", at);
+            count(b, rule.decision, exits.count);
             b.jump(exits.pass);
         }
         Action::Log => {
             b.about(Subject::Action, "log", at);
+            count(b, rule.decision, exits.count);
             b.load_field(STATE_LOGGED);
             b.push(Insn::alu(AluOp::Add, SCRATCH, 1));
             b.store_field(STATE_LOGGED, SCRATCH);
             b.store_field(STATE_LOG_DECISION, rule.decision.as_u32() as i32);
         }
+    }
+}
+
+fn count(b: &mut Builder, decision: Decision, count: Option<(u32, Label)>) {
+    if let Some((map, missing)) = count {
+        b.push(Insn::mov(SCRATCH, decision.as_u32() as i32));
+        b.count(map, SCRATCH, missing);
+        b.count_branches(1);
     }
 }
 

@@ -5,6 +5,7 @@
 //! | `polc_addr4` | prefix length, 4 bytes of address | class, `u32` |
 //! | `polc_addr6` | prefix length, 16 bytes of address | class, `u32` |
 //! | `polc_rows` | class, `u32` | bit i: the class is in set i; `u64` words |
+//! | `polc_hits` | decision, `u32` | counter per CPU; with [`EmitOptions::count`] |
 //! | `polc_sub` | segment, `u32` | program |
 //!
 //! Both sides share the tables. Capacities leave room, so that members can come
@@ -29,28 +30,43 @@ const ADDR4_MAP: &str = "polc_addr4";
 const ADDR6_MAP: &str = "polc_addr6";
 const ROWS_MAP: &str = "polc_rows";
 
-/// Index of the program array among the private maps.
-pub(super) fn sub_programs(classes: &AddressClasses) -> u32 {
+/// Index of the counters among the private maps.
+pub(super) fn hits(classes: &AddressClasses) -> u32 {
     if classes.sets.is_empty() { 0 } else { 3 }
+}
+
+/// Index of the program array among the private maps.
+pub(super) fn sub_programs(classes: &AddressClasses, options: &EmitOptions) -> u32 {
+    hits(classes) + u32::from(options.count)
+}
+
+/// The address tables.
+pub(super) fn addresses(classes: &AddressClasses, options: &EmitOptions) -> Result<Vec<MapSpec>, EmitError> {
+    if classes.sets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let v4 = classes.v4.iter().map(|(net, class)| {
+        (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
+    });
+    let v6 = classes.v6.iter().map(|(net, class)| {
+        (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
+    });
+    Ok(vec![leaves(ADDR4_MAP, 8, v4.collect(), options)?, leaves(ADDR6_MAP, 20, v6.collect(), options)?])
 }
 
 /// The private maps with their contents.
 pub(super) fn maps(
     classes: &AddressClasses,
     programs: usize,
+    decisions: usize,
     options: &EmitOptions,
 ) -> Result<Vec<MapSpec>, EmitError> {
-    let mut maps = Vec::new();
+    let mut maps = addresses(classes, options)?;
     if !classes.sets.is_empty() {
-        let v4 = classes.v4.iter().map(|(net, class)| {
-            (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
-        });
-        maps.push(leaves(ADDR4_MAP, 8, v4.collect(), options)?);
-        let v6 = classes.v6.iter().map(|(net, class)| {
-            (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
-        });
-        maps.push(leaves(ADDR6_MAP, 20, v6.collect(), options)?);
         maps.push(rows(classes, options)?);
+    }
+    if options.count {
+        maps.push(super::flat_maps::counters(decisions as u32));
     }
     if programs > 1 {
         maps.push(MapSpec {
@@ -112,6 +128,11 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         entries,
         dense: Vec::new(),
     })
+}
+
+/// Classes that tables have room for, those that come later included.
+pub(super) fn class_capacity(classes: &AddressClasses, options: &EmitOptions) -> Result<u32, EmitError> {
+    capacity(ROWS_MAP, classes.rows.len(), LEAST_ROWS, 8, options)
 }
 
 /// Entries with room to grow; without it where only that breaks a limit.

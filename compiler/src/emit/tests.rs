@@ -11,6 +11,12 @@ use crate::image::{MapKind, MapSpec};
 use crate::ir::generate::{Shape, flows, policy};
 use crate::ir::{Flow, Verdict, evaluate};
 
+/// The form that these tests are about; `dispatch` tests tables, and the
+/// differential tests run every form's programs.
+fn chain() -> EmitOptions {
+    EmitOptions { form: Form::Chain, ..EmitOptions::default() }
+}
+
 const STATE_AT: u64 = 1 << 32;
 const STACK_TOP: u64 = 2 << 32;
 const VALUES_AT: u64 = 3 << 32;
@@ -297,24 +303,24 @@ fn compare(seeds: std::ops::Range<u64>, shape: &Shape, options: &EmitOptions) ->
 
 #[test]
 fn code_agrees_with_the_reference_evaluator() {
-    compare(0..400, &Shape::default(), &EmitOptions::default());
+    compare(0..400, &Shape::default(), &chain());
     let wide = Shape { sets: 90, nets: 8, rules: 40, ports: 12, ..Shape::default() };
-    compare(0..40, &wide, &EmitOptions::default());
+    compare(0..40, &wide, &chain());
 }
 
 #[test]
 fn split_programs_agree_with_the_reference_evaluator() {
-    let tiny = EmitOptions { max_slots: 260, ..EmitOptions::default() };
+    let tiny = EmitOptions { max_slots: 260, ..chain() };
     let shape = Shape { rules: 20, ..Shape::default() };
     let most = compare(0..200, &shape, &tiny);
     assert!(most > 3, "at most {most} programs");
-    let few_branches = EmitOptions { max_branches: 400, ..EmitOptions::default() };
+    let few_branches = EmitOptions { max_branches: 400, ..chain() };
     assert!(compare(200..300, &Shape { rules: 60, ..shape }, &few_branches) > 1);
 }
 
 #[test]
 fn a_missing_sub_program_drops_and_says_so() {
-    let tiny = EmitOptions { max_slots: 260, ..EmitOptions::default() };
+    let tiny = EmitOptions { max_slots: 260, ..chain() };
     let mut dropped = 0;
     for seed in 0..50 {
         let ir = policy(seed, &Shape { rules: 20, ..Shape::default() });
@@ -336,7 +342,7 @@ fn a_missing_row_drops_and_says_so() {
     let mut dropped = 0;
     for seed in 0..50 {
         let ir = policy(seed, &Shape::default());
-        let mut image = emit(&ir, &EmitOptions::default()).unwrap();
+        let mut image = emit(&ir, &chain()).unwrap();
         let Some(rows) = image.maps.iter_mut().find(|m| m.name == "polc_rows") else { continue };
         rows.max_entries = 0;
         for flow in flows(&ir, seed, 5) {
@@ -354,7 +360,7 @@ fn a_missing_row_drops_and_says_so() {
 fn limits_are_errors_with_numbers() {
     let shape = Shape { sets: 12, nets: 8, rules: 30, ..Shape::default() };
     let ir = policy(3, &shape);
-    let base = EmitOptions::default();
+    let base = chain();
     let small = |max_slots| emit(&ir, &EmitOptions { max_slots, ..base }).unwrap_err();
     assert!(matches!(small(100), EmitError::Budget { given: 100, min: 130, max: 32_767 }));
     assert!(matches!(small(32_768), EmitError::Budget { given: 32_768, .. }));
@@ -369,14 +375,14 @@ fn limits_are_errors_with_numbers() {
 #[test]
 fn policies_without_sets_have_no_tables() {
     let ir = policy(1, &Shape { sets: 0, ..Shape::default() });
-    let image = emit(&ir, &EmitOptions::default()).unwrap();
+    let image = emit(&ir, &chain()).unwrap();
     assert!(image.maps.is_empty(), "{:?}", image.maps);
 }
 
 #[test]
 fn names_fit_the_kernel() {
     let ir = policy(7, &Shape { rules: 40, ..Shape::default() });
-    let image = emit(&ir, &EmitOptions { max_slots: 300, ..EmitOptions::default() }).unwrap();
+    let image = emit(&ir, &EmitOptions { max_slots: 300, ..chain() }).unwrap();
     let names = image.programs.iter().map(|p| &p.name).chain(image.maps.iter().map(|m| &m.name));
     for name in names {
         assert!(name.len() <= 15, "{name}");

@@ -32,7 +32,7 @@ pub(super) fn chain_end(ir: &PolicyIr, chain: Chain) -> String {
 }
 
 /// What decides, without the action.
-fn decision(d: &DecisionData, direction: Direction) -> String {
+pub(super) fn decision(d: &DecisionData, direction: Direction) -> String {
     let name = match &d.namespace {
         Some(namespace) => format!("{namespace}/{}", d.name),
         None => d.name.clone(),

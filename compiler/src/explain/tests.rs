@@ -1,5 +1,5 @@
 use super::*;
-use crate::emit::{EmitOptions, emit};
+use crate::emit::{EmitOptions, Form, emit};
 use crate::image::PolicyImage;
 use crate::ir::generate::{Shape, flows, policy};
 use crate::ir::{self, Criterion, Flow, PolicyIr, Rule, Verdict};
@@ -45,7 +45,7 @@ fn a_run_of_everything_agrees_with_no_walk() {
     let (mut refused, mut agreed) = (0, 0);
     for seed in 0..60 {
         let ir = policy(seed, &Shape { rules: 12, ..Shape::default() });
-        let image = emit(&ir, &EmitOptions::default()).unwrap();
+        let image = emit(&ir, &EmitOptions { form: Form::Chain, ..EmitOptions::default() }).unwrap();
         for flow in flows(&ir, seed, 5) {
             let mut walk = walk(&ir, &flow);
             let ran = pretend(&image, &walk);
@@ -63,7 +63,7 @@ fn a_run_of_everything_agrees_with_no_walk() {
 #[test]
 fn another_outcome_is_told_first() {
     let ir = policy(1, &Shape::default());
-    let image = emit(&ir, &EmitOptions::default()).unwrap();
+    let image = emit(&ir, &EmitOptions { form: Form::Chain, ..EmitOptions::default() }).unwrap();
     let flow = flows(&ir, 1, 1)[0];
     let mut found = walk(&ir, &flow);
     let mut ran = pretend(&image, &found);

@@ -1,0 +1,467 @@
+//! Columns: the partition of packets by everything but addresses.
+//!
+//! What: two packets are in one column if the same rules can match them, on the
+//! same side conditions. A column is the list of those rules, reduced: a chain is
+//! cut at its first rule without condition, a condition that stood before in the
+//! same chain is dropped, and so is everything behind a chain that is sure to
+//! decide. Equal lists are one column, whatever their ports.
+//!
+//! Packets are laid out in *planes* (family, protocol, whether a transport header
+//! is readable); in a plane by destination port, or ICMP type and code; and where
+//! rules look at source ports, by those.
+//!
+//! Why sound: what is dropped can decide no packet of the column. A rule whose
+//! condition stood before it in its chain is reached only by packets that failed
+//! that condition; Log rules, which do not end the walk, drop nothing.
+//!
+//! Cost: a sweep over the ends of all spans of each distinct plane, with the
+//! rules that are live at each stretch: O(Σ stretches × rules there), bounded by
+//! [`MAX_WORK`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Unfit;
+use super::axis::{self, Span};
+use super::condition::{Cond, Conditions};
+use crate::ir::{
+    Action, ChainEnd, Decision, Family, Match, PolicyIr, PortMatch, SideMatch, Verdict, protocol,
+};
+
+/// Most rules that a sweep looks at, each time that it does.
+const MAX_WORK: u64 = 150_000_000;
+/// Most classes of source ports in one plane.
+const MAX_SOURCE_CLASSES: usize = 256;
+
+/// What an item does when its conditions hold.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// Ends the evaluation.
+    Decide(Verdict),
+    /// Goes on with the next chain.
+    Pass,
+    /// Is recorded, and goes on.
+    Log,
+}
+
+/// A rule or a chain's end, without what the column says already.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Item {
+    /// Position of the chain in [`PolicyIr::order`].
+    pub chain: u32,
+    /// What it does.
+    pub act: Act,
+    /// What it is reported as.
+    pub decision: Decision,
+    /// What it asks of the source.
+    pub src: Cond,
+    /// What it asks of the destination.
+    pub dst: Cond,
+}
+
+impl Item {
+    /// Whether it holds for every packet of the column.
+    pub fn is_sure(&self) -> bool {
+        (self.src, self.dst) == (Cond::ALWAYS, Cond::ALWAYS)
+    }
+}
+
+/// Whether a packet has a readable transport header, and of what kind.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Header {
+    /// None: neither ports nor ICMP type.
+    None,
+    /// Ports.
+    Ports,
+    /// ICMP type and code.
+    Icmp,
+}
+
+/// A stretch of an axis: from this value to the start of the next one.
+pub type Stretch = (u16, u16);
+
+/// The columns of a plane.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Plane {
+    /// Classes of source ports by where they start; one stretch if no rule here
+    /// looks at source ports.
+    pub sources: Vec<Stretch>,
+    /// For each class of source ports the columns by where they start.
+    pub columns: Vec<Vec<Stretch>>,
+}
+
+/// The partition of a policy.
+#[derive(Clone, Debug)]
+pub struct Partition {
+    /// Side conditions.
+    pub conditions: Conditions,
+    /// Rules and chain ends as columns refer to them.
+    pub items: Vec<Item>,
+    /// Items of each column, in match order; the last of them decides.
+    pub columns: Vec<Vec<u32>>,
+    /// Distinct planes.
+    pub planes: Vec<Plane>,
+    /// Plane by (family, header, protocol), as [`Self::plane`] reads it; `None`
+    /// where no packet can be.
+    directory: Vec<Option<u16>>,
+}
+
+impl Partition {
+    /// The plane of packets of this family and protocol with this header; `None`
+    /// if there can be no such packet.
+    pub fn plane(&self, family: Family, header: Header, protocol: u8) -> Option<u16> {
+        self.directory[place(family, header, protocol)]
+    }
+
+    /// The items of a column.
+    pub fn items_of(&self, column: usize) -> impl Iterator<Item = &Item> {
+        self.columns[column].iter().map(|id| &self.items[*id as usize])
+    }
+}
+
+fn place(family: Family, header: Header, protocol: u8) -> usize {
+    let family = usize::from(family == Family::V6);
+    (family * 3 + header as usize) * 256 + usize::from(protocol)
+}
+
+/// Computes the columns of all rules in evaluated chains.
+///
+/// # Errors
+/// More than `most` columns, too many classes of source ports, or too much work.
+pub fn partition(ir: &PolicyIr, most: usize) -> Result<Partition, Unfit> {
+    let mut sweeper = Sweeper::new(ir, most);
+    let mut planes = Vec::new();
+    let mut known: HashMap<Plane, u16> = HashMap::new();
+    let mut directory = vec![None; 2 * 3 * 256];
+    let mut seen: HashMap<(Header, Option<u8>, Vec<u32>), u16> = HashMap::new();
+    // Protocols that no rule names are all alike.
+    let mut unnamed: HashMap<(Family, Header), u16> = HashMap::new();
+    for family in [Family::V4, Family::V6] {
+        for header in [Header::None, Header::Ports, Header::Icmp] {
+            for number in 0..=u8::MAX {
+                let exists = match header {
+                    Header::None => true,
+                    Header::Ports => protocol::has_ports(number),
+                    Header::Icmp => protocol::icmp_of(family) == number,
+                };
+                if !exists {
+                    continue;
+                }
+                let alike = !sweeper.mentioned[usize::from(number)];
+                if let Some(plane) = unnamed.get(&(family, header)).filter(|_| alike) {
+                    directory[place(family, header, number)] = Some(*plane);
+                    continue;
+                }
+                let rules = sweeper.rules_for(family, number);
+                let named = sweeper.named && header == Header::Ports;
+                let key = (header, named.then_some(number), rules);
+                let plane = match seen.get(&key) {
+                    Some(plane) => *plane,
+                    None => {
+                        let plane = sweeper.plane(&key.2, header, number)?;
+                        let next = planes.len() as u16;
+                        let id = *known.entry(plane).or_insert_with_key(|plane| {
+                            planes.push(plane.clone());
+                            next
+                        });
+                        seen.insert(key, id);
+                        id
+                    }
+                };
+                if alike {
+                    unnamed.insert((family, header), plane);
+                }
+                directory[place(family, header, number)] = Some(plane);
+            }
+        }
+    }
+    let Sweeper { conditions, items, columns, .. } = sweeper;
+    Ok(Partition { conditions, items, columns, planes, directory })
+}
+
+/// A rule of an evaluated chain.
+struct Live<'a> {
+    chain: u32,
+    act: Act,
+    decision: Decision,
+    matches: &'a Match,
+}
+
+/// A rule's spans in one plane: source side, then the plane's own axis.
+struct Spans {
+    live: u32,
+    src: Vec<Span>,
+    dst: Vec<Span>,
+}
+
+struct Sweeper<'a> {
+    live: Vec<Live<'a>>,
+    /// First live rule of each chain, and the number of live rules at the end.
+    starts: Vec<u32>,
+    /// What each chain ends with; `None` goes on.
+    ends: Vec<Option<u32>>,
+    /// Live rules without protocol, and by protocol.
+    general: Vec<u32>,
+    by_protocol: Vec<Vec<u32>>,
+    /// Protocols that a rule names, by number.
+    mentioned: [bool; 256],
+    /// Whether a rule has named ports.
+    named: bool,
+    conditions: Conditions,
+    items: Vec<Item>,
+    item_ids: HashMap<Item, u32>,
+    /// Number of each item's pair of conditions.
+    pairs: Vec<u32>,
+    pair_ids: HashMap<(Cond, Cond), u32>,
+    /// The last list that had a pair in its chain, by pair.
+    marks: Vec<u32>,
+    mark: u32,
+    columns: Vec<Vec<u32>>,
+    column_ids: HashMap<Vec<u32>, u16>,
+    most: usize,
+    work: u64,
+}
+
+impl<'a> Sweeper<'a> {
+    fn new(ir: &'a PolicyIr, most: usize) -> Self {
+        let mut sweeper = Self {
+            live: Vec::new(),
+            starts: Vec::new(),
+            ends: Vec::new(),
+            general: Vec::new(),
+            by_protocol: vec![Vec::new(); 256],
+            mentioned: [false; 256],
+            named: false,
+            conditions: Conditions::new(),
+            items: Vec::new(),
+            item_ids: HashMap::new(),
+            pairs: Vec::new(),
+            pair_ids: HashMap::new(),
+            marks: Vec::new(),
+            mark: 0,
+            columns: Vec::new(),
+            column_ids: HashMap::new(),
+            most,
+            work: 0,
+        };
+        for (chain, id) in (0..).zip(&ir.order) {
+            sweeper.starts.push(sweeper.live.len() as u32);
+            for rule in &ir.chains[*id].rules {
+                let rule = &ir.rules[*rule];
+                let act = match rule.action {
+                    Action::Allow => Act::Decide(Verdict::Allow),
+                    Action::Deny => Act::Decide(Verdict::Deny),
+                    Action::Pass => Act::Pass,
+                    Action::Log => Act::Log,
+                };
+                sweeper.add_rule(chain, act, rule.decision, &rule.matches);
+            }
+            let end = match ir.chains[*id].end {
+                ChainEnd::Allow(decision) => Some((Verdict::Allow, decision)),
+                ChainEnd::Deny(decision) => Some((Verdict::Deny, decision)),
+                ChainEnd::Pass => None,
+            };
+            let end = end.map(|(verdict, decision)| {
+                let (src, dst) = (Cond::ALWAYS, Cond::ALWAYS);
+                sweeper.item(Item { chain, act: Act::Decide(verdict), decision, src, dst })
+            });
+            sweeper.ends.push(end);
+        }
+        sweeper.starts.push(sweeper.live.len() as u32);
+        sweeper
+    }
+
+    fn add_rule(&mut self, chain: u32, act: Act, decision: Decision, matches: &'a Match) {
+        let number = self.live.len() as u32;
+        match matches.protocol {
+            Some(protocol) => self.by_protocol[usize::from(protocol)].push(number),
+            None => self.general.push(number),
+        }
+        let ports = |side: &'a SideMatch| side.ports.iter().flatten().chain(&side.not_ports);
+        let names = ports(&matches.src).chain(ports(&matches.dst)).filter_map(|port| match port {
+            PortMatch::Named { protocol, .. } => Some(*protocol),
+            PortMatch::Range(..) => None,
+        });
+        let mut mentioned: Vec<u8> = names.collect();
+        self.named |= !mentioned.is_empty();
+        mentioned.extend(matches.protocol.iter().chain(&matches.not_protocol));
+        for protocol in mentioned {
+            self.mentioned[usize::from(protocol)] = true;
+        }
+        self.live.push(Live { chain, act, decision, matches });
+    }
+
+    /// Live rules that packets of a family and protocol can match, ascending.
+    fn rules_for(&self, family: Family, protocol: u8) -> Vec<u32> {
+        let own = &self.by_protocol[usize::from(protocol)];
+        let mut rules = Vec::with_capacity(own.len() + self.general.len());
+        rules.extend(own.iter().chain(&self.general).filter(|number| {
+            let m = self.live[**number as usize].matches;
+            m.family.is_none_or(|f| f == family) && m.not_protocol != Some(protocol)
+        }));
+        rules.sort_unstable();
+        rules
+    }
+
+    fn plane(&mut self, rules: &[u32], header: Header, protocol: u8) -> Result<Plane, Unfit> {
+        let spans: Vec<Spans> = rules.iter().filter_map(|live| self.spans(*live, header, protocol)).collect();
+        let mut bounds = vec![0_u32];
+        for span in spans.iter().flat_map(|rule| &rule.src) {
+            bounds.extend([u32::from(span.first), u32::from(span.last) + 1]);
+        }
+        bounds.sort_unstable();
+        bounds.dedup();
+        bounds.retain(|bound| *bound <= u32::from(u16::MAX));
+        let mut plane = Plane { sources: Vec::new(), columns: Vec::new() };
+        let mut known: HashMap<Vec<Stretch>, u16> = HashMap::new();
+        for bound in bounds {
+            let stretches = self.sweep(&spans, bound as u16)?;
+            let next = plane.columns.len() as u16;
+            let class = *known.entry(stretches).or_insert_with_key(|stretches| {
+                plane.columns.push(stretches.clone());
+                next
+            });
+            if plane.sources.last().is_none_or(|(_, last)| *last != class) {
+                plane.sources.push((bound as u16, class));
+            }
+            if plane.columns.len() > MAX_SOURCE_CLASSES {
+                return Err(Unfit::SourceClasses { max: MAX_SOURCE_CLASSES });
+            }
+        }
+        Ok(plane)
+    }
+
+    /// Where a rule can match in a plane; `None` if nowhere.
+    fn spans(&mut self, live: u32, header: Header, protocol: u8) -> Option<Spans> {
+        let Live { matches: m, .. } = self.live[live as usize];
+        let everywhere = |cond| vec![Span { first: 0, last: u16::MAX, cond }];
+        let (src, dst) = match header {
+            Header::Ports => {
+                if m.icmp.is_some() {
+                    return None;
+                }
+                let src = axis::with_ports(&m.src, protocol, &mut self.conditions);
+                (src, axis::with_ports(&m.dst, protocol, &mut self.conditions))
+            }
+            Header::None | Header::Icmp => {
+                let src = axis::without_ports(&m.src, &mut self.conditions)?;
+                let dst = axis::without_ports(&m.dst, &mut self.conditions)?;
+                let dst = match header {
+                    Header::Icmp => axis::icmp(m)
+                        .into_iter()
+                        .map(|(first, last)| Span { first, last, cond: dst.cond })
+                        .collect(),
+                    _ if m.icmp.is_some() => return None,
+                    _ => everywhere(dst.cond),
+                };
+                (everywhere(src.cond), dst)
+            }
+        };
+        Some(Spans { live, src, dst }).filter(|spans| !spans.src.is_empty() && !spans.dst.is_empty())
+    }
+
+    /// The columns along a plane's axis for packets with this source port.
+    fn sweep(&mut self, spans: &[Spans], source: u16) -> Result<Vec<Stretch>, Unfit> {
+        /// At this value the rule begins to match as this item, or ends (`None`,
+        /// which is less: a rule's spans may touch).
+        type Event = (u32, Option<u32>, u32);
+        let mut events: Vec<Event> = Vec::new();
+        for rule in spans {
+            self.work += 1;
+            let at = rule.src.partition_point(|span| span.last < source);
+            let Some(src) = rule.src.get(at).filter(|span| span.first <= source).map(|span| span.cond) else {
+                continue;
+            };
+            let Live { chain, act, decision, .. } = self.live[rule.live as usize];
+            for span in &rule.dst {
+                let item = self.item(Item { chain, act, decision, src, dst: span.cond });
+                events.push((span.first.into(), Some(item), rule.live));
+                events.push((u32::from(span.last) + 1, None, rule.live));
+            }
+        }
+        events.sort_unstable();
+        let mut active: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut stretches: Vec<Stretch> = Vec::new();
+        if events.first().is_none_or(|(at, ..)| *at > 0) {
+            stretches.push((0, self.column(&active)?));
+        }
+        for same in events.chunk_by(|a, b| a.0 == b.0) {
+            for (_, item, live) in same {
+                match item {
+                    Some(item) => active.insert(*live, *item),
+                    None => active.remove(live),
+                };
+            }
+            let Ok(at) = u16::try_from(same[0].0) else { break };
+            let column = self.column(&active)?;
+            if stretches.last().is_none_or(|(_, last)| *last != column) {
+                stretches.push((at, column));
+            }
+        }
+        Ok(stretches)
+    }
+
+    /// The column of the active rules, reduced.
+    fn column(&mut self, active: &BTreeMap<u32, u32>) -> Result<u16, Unfit> {
+        let mut list = Vec::new();
+        for chain in 0..self.ends.len() {
+            if !self.reduce(chain, active, &mut list) {
+                break;
+            }
+        }
+        if self.work > MAX_WORK {
+            return Err(Unfit::Work { max: MAX_WORK });
+        }
+        if let Some(known) = self.column_ids.get(&list) {
+            return Ok(*known);
+        }
+        if self.columns.len() >= self.most {
+            return Err(Unfit::Columns { max: self.most });
+        }
+        let id = self.columns.len() as u16;
+        self.columns.push(list.clone());
+        self.column_ids.insert(list, id);
+        Ok(id)
+    }
+
+    /// Adds what of a chain can decide. Whether the next chain can be reached.
+    fn reduce(&mut self, chain: usize, active: &BTreeMap<u32, u32>, list: &mut Vec<u32>) -> bool {
+        self.mark += 1;
+        let mut passes = false;
+        for (_, id) in active.range(self.starts[chain]..self.starts[chain + 1]) {
+            self.work += 1;
+            let pair = self.pairs[*id as usize] as usize;
+            if self.marks[pair] == self.mark {
+                continue;
+            }
+            list.push(*id);
+            let item = &self.items[*id as usize];
+            if item.act == Act::Log {
+                continue;
+            }
+            if item.is_sure() {
+                return passes || item.act == Act::Pass;
+            }
+            self.marks[pair] = self.mark;
+            passes |= item.act == Act::Pass;
+        }
+        list.extend(self.ends[chain]);
+        passes || self.ends[chain].is_none()
+    }
+
+    /// The number of an item.
+    fn item(&mut self, item: Item) -> u32 {
+        if let Some(known) = self.item_ids.get(&item) {
+            return *known;
+        }
+        let next_pair = self.pair_ids.len() as u32;
+        let pair = *self.pair_ids.entry((item.src, item.dst)).or_insert(next_pair);
+        if pair == next_pair {
+            self.marks.push(0);
+        }
+        let id = self.items.len() as u32;
+        self.items.push(item);
+        self.pairs.push(pair);
+        self.item_ids.insert(item, id);
+        id
+    }
+}

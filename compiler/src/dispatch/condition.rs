@@ -1,0 +1,224 @@
+//! Side conditions: what a rule says about one side's address.
+//!
+//! What: "in all of these sets, in any of those, in none of the others". Equal
+//! conditions have one number, for both sides. A named port is a condition at
+//! the columns of its number.
+//!
+//! Why sound: a condition looks at nothing but which sets hold the address, so it
+//! has one truth for each class. For addresses in no set it has its *default*;
+//! only conditions that name a set of the class can have another truth, and
+//! [`Postings`] finds those.
+//!
+//! Cost: one list entry per condition (per set for alternatives and negations);
+//! evaluating a class looks at the entries of its sets only, never at all rules.
+
+use std::collections::HashMap;
+
+use cranelift_entity::{EntityRef, PrimaryMap, entity_impl};
+
+use crate::ir::{AddrSet, SideMatch};
+use crate::passes::{AddressClasses, Class, SetBit};
+
+/// A side condition.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Cond(u32);
+entity_impl!(Cond, "cond");
+
+impl Cond {
+    /// The condition that every address meets.
+    pub const ALWAYS: Self = Self(0);
+}
+
+/// What a condition asks for; sets ascending, without duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CondData {
+    /// The address is in each of these.
+    pub all: Vec<AddrSet>,
+    /// The address is in one of these; empty means no such criterion.
+    pub any: Vec<AddrSet>,
+    /// The address is in none of these.
+    pub none: Vec<AddrSet>,
+}
+
+impl CondData {
+    /// Whether an address in no set meets it.
+    pub fn default_truth(&self) -> bool {
+        self.all.is_empty() && self.any.is_empty()
+    }
+
+    fn holds(&self, has: impl Fn(AddrSet) -> bool) -> bool {
+        self.all.iter().all(|set| has(*set))
+            && (self.any.is_empty() || self.any.iter().any(|set| has(*set)))
+            && !self.none.iter().any(|set| has(*set))
+    }
+}
+
+/// All conditions of a policy.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    data: PrimaryMap<Cond, CondData>,
+    known: HashMap<CondData, Cond>,
+}
+
+impl Conditions {
+    /// Only [`Cond::ALWAYS`].
+    pub fn new() -> Self {
+        let mut data = PrimaryMap::new();
+        let always = data.push(CondData::default());
+        Self { data, known: HashMap::from([(CondData::default(), always)]) }
+    }
+
+    /// What a side asks for, with the alternatives of named ports (`None` where a
+    /// range admits the port already) and the sets of negated ones. `None` if no
+    /// address can meet it.
+    pub fn intern(&mut self, side: &SideMatch, any: Option<&[AddrSet]>, not: &[AddrSet]) -> Option<Cond> {
+        let mut none: Vec<AddrSet> = side.not_in.iter().chain(not).copied().collect();
+        let mut all = side.in_sets.clone();
+        let mut alternatives = Vec::new();
+        if let Some(sets) = any {
+            alternatives = sets.iter().copied().filter(|set| !none.contains(set)).collect();
+            if alternatives.is_empty() {
+                return None;
+            }
+        }
+        sort(&mut none);
+        sort(&mut alternatives);
+        if let [only] = alternatives[..] {
+            all.push(only);
+        }
+        sort(&mut all);
+        if all.iter().any(|set| none.contains(set)) {
+            return None;
+        }
+        if all.iter().any(|set| alternatives.contains(set)) {
+            alternatives.clear();
+        }
+        let any = alternatives;
+        let data = CondData { all, any, none };
+        if let Some(known) = self.known.get(&data) {
+            return Some(*known);
+        }
+        let cond = self.data.push(data.clone());
+        self.known.insert(data, cond);
+        Some(cond)
+    }
+
+    /// What a condition asks for.
+    pub fn get(&self, cond: Cond) -> &CondData {
+        &self.data[cond]
+    }
+
+    /// Number of conditions.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Default truth of each condition, by index.
+    pub fn defaults(&self) -> Vec<bool> {
+        self.data.values().map(CondData::default_truth).collect()
+    }
+}
+
+fn sort(sets: &mut Vec<AddrSet>) {
+    sets.sort_unstable();
+    sets.dedup();
+}
+
+/// The sets that hold a class's addresses, ascending.
+pub fn sets_of(classes: &AddressClasses, class: Class) -> impl Iterator<Item = SetBit> + Clone {
+    classes.rows[class].iter().enumerate().flat_map(|(word, bits)| {
+        let ones = std::iter::successors(Some(*bits), |bits| Some(bits & bits.wrapping_sub(1)));
+        let ones = ones.take_while(|bits| *bits != 0).map(u64::trailing_zeros);
+        ones.map(move |bit| SetBit::from_u32(word as u32 * 64 + bit))
+    })
+}
+
+/// For each set the conditions that an address in it may meet, or fail, against
+/// their default.
+pub struct Postings<'a> {
+    conditions: &'a Conditions,
+    by_set: Vec<Vec<Cond>>,
+    sets: &'a PrimaryMap<SetBit, AddrSet>,
+    /// Which sets the class at hand is in, by set; the mark of another class says no.
+    held: Vec<u32>,
+    class: u32,
+}
+
+impl<'a> Postings<'a> {
+    /// Posts each condition where it is found with least work: one that asks for
+    /// all of some sets under the one of them with the fewest classes.
+    pub fn new(conditions: &'a Conditions, classes: &'a AddressClasses) -> Self {
+        let mut frequency = vec![0_u32; classes.sets.len()];
+        for class in classes.rows.keys() {
+            for bit in sets_of(classes, class) {
+                frequency[bit.index()] += 1;
+            }
+        }
+        let mut by_set = vec![Vec::new(); classes.sets.len()];
+        let mut post = |set: AddrSet, cond: Cond| {
+            if let Some(bit) = classes.bit(set) {
+                by_set[bit.index()].push(cond);
+            }
+        };
+        for (cond, data) in conditions.data.iter() {
+            let rarest = data
+                .all
+                .iter()
+                .min_by_key(|set| (classes.bit(**set).map_or(0, |bit| frequency[bit.index()]), set.as_u32()));
+            match rarest {
+                Some(set) => post(*set, cond),
+                None if !data.any.is_empty() => data.any.iter().for_each(|set| post(*set, cond)),
+                None => data.none.iter().for_each(|set| post(*set, cond)),
+            }
+        }
+        let most = classes.sets.values().map(|set| set.index() + 1).max().unwrap_or(0);
+        Self { conditions, by_set, sets: &classes.sets, held: vec![0; most], class: 0 }
+    }
+
+    /// The conditions whose truth is not their default for addresses in exactly
+    /// these sets, ascending, into `out`.
+    pub fn changed(&mut self, bits: impl Iterator<Item = SetBit> + Clone, out: &mut Vec<Cond>) {
+        out.clear();
+        self.class += 1;
+        for bit in bits.clone() {
+            self.held[self.sets[bit].index()] = self.class;
+        }
+        let has = |set: AddrSet| self.held.get(set.index()).is_some_and(|mark| *mark == self.class);
+        for cond in bits.flat_map(|bit| &self.by_set[bit.index()]) {
+            let data = self.conditions.get(*cond);
+            if data.holds(has) != data.default_truth() {
+                out.push(*cond);
+            }
+        }
+        out.sort_unstable();
+        out.dedup();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: u32) -> AddrSet {
+        AddrSet::from_u32(n)
+    }
+
+    #[test]
+    fn contradictions_have_no_condition_and_equals_one() {
+        let mut conditions = Conditions::new();
+        let side = |inside: &[u32], outside: &[u32]| SideMatch {
+            in_sets: inside.iter().copied().map(set).collect(),
+            not_in: outside.iter().copied().map(set).collect(),
+            ..SideMatch::default()
+        };
+        assert_eq!(conditions.intern(&side(&[], &[]), None, &[]), Some(Cond::ALWAYS));
+        assert_eq!(conditions.intern(&side(&[1], &[1]), None, &[]), None);
+        assert_eq!(conditions.intern(&side(&[], &[]), Some(&[]), &[]), None);
+        assert_eq!(conditions.intern(&side(&[], &[2]), Some(&[set(2)]), &[]), None);
+        assert_eq!(conditions.intern(&side(&[], &[]), Some(&[set(2)]), &[set(2)]), None);
+        let one = conditions.intern(&side(&[3, 1, 1], &[]), None, &[]);
+        assert_eq!(conditions.intern(&side(&[1, 3], &[]), Some(&[set(3), set(4)]), &[]), one);
+        assert_eq!(conditions.intern(&side(&[1], &[]), Some(&[set(3)]), &[]), one);
+        assert_eq!(conditions.len(), 2);
+    }
+}

@@ -1,0 +1,111 @@
+//! Outcomes: what an evaluation of the whole policy leaves, as a number.
+//!
+//! An outcome below the number of decisions is *simple*: that decision, nothing
+//! logged, no rule passed by. Programs store it as it is. The others stand in a
+//! table. A *word*, as cells hold it, is the outcome's number times two, plus one
+//! if the packet passes.
+
+use std::collections::HashMap;
+
+use super::column::{Act, Item};
+use crate::ir::{Decision, PolicyIr, Verdict};
+
+/// An outcome and its verdict in one number: see the module.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(pub u32);
+
+/// An outcome that no single number of a decision says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Complex {
+    /// What decided.
+    pub decision: Decision,
+    /// Log rules that matched, in order.
+    pub logged: Vec<Decision>,
+    /// Pass rules that matched, in order.
+    pub passed: Vec<Decision>,
+}
+
+/// All outcomes of a policy, in the order of their first use.
+#[derive(Clone, Debug)]
+pub struct Outcomes {
+    /// Outcomes below this are simple.
+    simple: u32,
+    complex: Vec<Complex>,
+    known: HashMap<Complex, u32>,
+}
+
+impl Outcomes {
+    /// None but the simple ones.
+    pub fn new(ir: &PolicyIr) -> Self {
+        Self { simple: ir.decisions.len() as u32, complex: Vec::new(), known: HashMap::new() }
+    }
+
+    /// Number of outcomes; every word is below twice as many.
+    pub fn len(&self) -> u32 {
+        self.simple + self.complex.len() as u32
+    }
+
+    /// Number of simple outcomes.
+    pub fn simple(&self) -> u32 {
+        self.simple
+    }
+
+    /// The outcomes from [`Self::simple`] on.
+    pub fn complex(&self) -> &[Complex] {
+        &self.complex
+    }
+
+    /// Decisions that each outcome credits: [`crate::image::PolicyImage::hits`].
+    pub fn credits(&self) -> Vec<Vec<Decision>> {
+        let simple = (0..self.simple).map(|n| vec![Decision::from_u32(n)]);
+        let complex = self.complex.iter().map(|c| {
+            let mut all = vec![c.decision];
+            all.extend(c.logged.iter().chain(&c.passed));
+            all
+        });
+        simple.chain(complex).collect()
+    }
+
+    fn word(&mut self, verdict: Verdict, decision: Decision, path: &mut Path) -> Word {
+        let number = if path.logged.is_empty() && path.passed.is_empty() {
+            decision.as_u32()
+        } else {
+            let (logged, passed) = (std::mem::take(&mut path.logged), std::mem::take(&mut path.passed));
+            let complex = Complex { decision, logged, passed };
+            let next = self.len();
+            *self.known.entry(complex).or_insert_with_key(|complex| {
+                self.complex.push(complex.clone());
+                next
+            })
+        };
+        Word(number * 2 + u32::from(verdict == Verdict::Allow))
+    }
+}
+
+#[derive(Default)]
+struct Path {
+    logged: Vec<Decision>,
+    passed: Vec<Decision>,
+}
+
+/// Evaluates a column for the items that hold, in match order: the first one that
+/// decides, with Pass going to the next chain and Log going on. `None` if nothing
+/// decides, which a column with its chain ends never gives.
+pub fn evaluate<'a>(items: impl IntoIterator<Item = &'a Item>, outcomes: &mut Outcomes) -> Option<Word> {
+    let mut path = Path::default();
+    let mut from_chain = 0;
+    for item in items {
+        if item.chain < from_chain {
+            continue;
+        }
+        match item.act {
+            Act::Decide(verdict) => return Some(outcomes.word(verdict, item.decision, &mut path)),
+            Act::Log => path.logged.push(item.decision),
+            Act::Pass => {
+                path.passed.push(item.decision);
+                from_chain = item.chain + 1;
+            }
+        }
+    }
+    None
+}

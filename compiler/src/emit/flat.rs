@@ -1,0 +1,183 @@
+//! The program of a flat dispatch: column, classes, outcome, verdict.
+//!
+//! ```text
+//! state → column (r8) → class of each side that matters (r7) → word (r7) → decision, counter, tail call
+//! ```
+//!
+//! Every step is a load at an index that the step before found; array look-ups are
+//! inlined by the kernel. What is not in a table (which no packet can find in
+//! tables that belong together) drops the packet, counted as such. Code size is
+//! independent of the number of rules.
+
+use std::collections::BTreeMap;
+
+use super::builder::{Builder, STATE};
+use super::cells;
+use super::flat_maps::FlatMaps;
+use super::glue::{self, Ends};
+use super::rule::Side as EmitSide;
+use super::text;
+use crate::abi::{
+    Field, STATE_DECISION, STATE_DPORT, STATE_FAMILY, STATE_FLAGS, STATE_ICMP_TYPE, STATE_LOG_DECISION,
+    STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT,
+};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, MapRef, Reg, Size};
+use crate::dispatch::cells::Table;
+use crate::dispatch::ports::DIRECTORY;
+use crate::dispatch::{Dispatch, Side};
+use crate::image::{Note, NoteKind, Program};
+use crate::ir::{Decision, PolicyIr};
+
+/// Register of the column, later of the outcome's number.
+pub(super) const COLUMN: Reg = Reg::R8;
+/// Register of the class, later of the word.
+pub(super) const WORD: Reg = Reg::R7;
+
+/// What the note of the part that finds the outcome begins with.
+pub(super) const OUTCOME: &str = "outcome";
+
+/// Emits the program.
+pub(super) fn program(ir: &PolicyIr, dispatch: &Dispatch, maps: &FlatMaps) -> Result<Program, AsmError> {
+    let mut b = Builder::default();
+    let ends = Ends::new(&mut b, None);
+    glue::state(&mut b)?;
+    if dispatch.partition.columns.len() == 1 && matches!(dispatch.cells.table, Table::None) {
+        b.part(format!("{OUTCOME} of every packet"));
+        b.push(Insn::mov(WORD, dispatch.cells.defaults[0].0 as i32));
+    } else {
+        column(&mut b, dispatch, maps, &ends);
+        if let Some(side) = dispatch.cells.side {
+            let side = if side == Side::Src { EmitSide::Src } else { EmitSide::Dst };
+            glue::class(&mut b, side, WORD)?;
+        }
+        cells::word(&mut b, &dispatch.cells, maps, &ends)?;
+    }
+    outcome(&mut b, dispatch, maps, &ends)?;
+    let mut program = b.finish("polc_policy".into())?;
+    list_rules(&mut program, ir, dispatch);
+    Ok(program)
+}
+
+/// For every decision that can be met: what it is, where it stands, and in how many
+/// columns it is looked at. They stand before the look-up of the outcome, which
+/// carries them all out.
+fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
+    let total = dispatch.partition.columns.len();
+    let mut seen: BTreeMap<Decision, (usize, usize)> = BTreeMap::new();
+    for column in 0..total {
+        for item in dispatch.partition.items_of(column) {
+            let (last, count) = seen.entry(item.decision).or_insert((usize::MAX, 0));
+            *count += usize::from(*last != column);
+            *last = column;
+        }
+    }
+    let Some(at) = program.notes.iter().position(|note| note.text.starts_with(OUTCOME)) else { return };
+    let slot = program.notes[at].slot;
+    let note = |text, at| Note { slot, kind: NoteKind::Rule, text, at, subject: None };
+    let mut notes: Vec<Note> = seen
+        .iter()
+        .map(|(decision, (_, columns))| {
+            let data = &ir.decisions[*decision];
+            let what = text::decision(data, ir.direction);
+            let place = if total == 1 { String::new() } else { format!(", {columns} of {total} columns") };
+            note(format!("{decision}: {what} {}{place}", data.action.as_str()), data.at)
+        })
+        .collect();
+    notes.push(note("the table entry names one of these".into(), None));
+    program.notes.splice(at + 1..at + 1, notes);
+}
+
+/// Leaves the column in [`COLUMN`].
+fn column(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) {
+    b.part("column of protocol and ports");
+    axis(b, maps.ports, 0, &[STATE_DPORT, STATE_ICMP_TYPE], ends);
+    b.push(Insn::mov(COLUMN, Reg::R1));
+    if dispatch.ports.width > 0 {
+        b.part("column with the source port");
+        axis(b, maps.ports, DIRECTORY as i32, &[STATE_SPORT], ends);
+        b.push(Insn::alu(AluOp::Mul, COLUMN, dispatch.ports.width as i32));
+        b.push(Insn::alu(AluOp::Add, COLUMN, Reg::R1));
+        paged(b, maps.ports + 1, COLUMN, Size::B2, ends);
+        b.push(Insn::mov(COLUMN, Reg::R1));
+    }
+}
+
+/// Three steps from the packet to a number in `r1`: directory, index, page.
+fn axis(b: &mut Builder, map: u32, directory: i32, fields: &[Field], ends: &Ends) {
+    b.load_field(STATE_FLAGS);
+    b.mask(3);
+    b.push(Insn::load(Size::B1, Reg::R2, STATE, STATE_FAMILY.offset));
+    // 4 or 6: the bit that tells them apart, moved beyond the flags.
+    b.push(Insn::alu(AluOp::And, Reg::R2, 2));
+    b.push(Insn::alu(AluOp::Lsh, Reg::R2, 1));
+    b.push(Insn::alu(AluOp::Or, Reg::R1, Reg::R2));
+    if directory > 0 {
+        b.push(Insn::alu(AluOp::Add, Reg::R1, directory));
+    }
+    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_PROTOCOL.offset));
+    b.load_element(Size::B2);
+    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    axis_value(b, fields);
+    b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
+    b.load_element(Size::B2);
+    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    axis_value(b, fields);
+    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
+    b.load_element(Size::B2);
+}
+
+/// The axis' value in `r1`: all but one of the fields are 0.
+fn axis_value(b: &mut Builder, fields: &[Field]) {
+    for (i, field) in fields.iter().enumerate() {
+        let to = if i == 0 { Reg::R1 } else { Reg::R2 };
+        b.push(Insn::load(Size::B2, to, STATE, field.offset));
+        if i > 0 {
+            b.push(Insn::alu(AluOp::Or, Reg::R1, Reg::R2));
+        }
+    }
+}
+
+/// Loads element `index` of an array whose values hold 256 of them into `r1`.
+pub(super) fn paged(b: &mut Builder, map: u32, index: Reg, size: Size, ends: &Ends) {
+    b.push(Insn::mov(Reg::R1, index));
+    b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
+    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    b.push(Insn::mov(Reg::R1, index));
+    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
+    b.load_element(size);
+}
+
+/// From the word to the verdict.
+fn outcome(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) -> Result<(), AsmError> {
+    const NUMBER: Reg = COLUMN;
+    b.part("decision");
+    b.push(Insn::mov(NUMBER, WORD));
+    b.push(Insn::alu(AluOp::Rsh, NUMBER, 1));
+    let stored = b.label();
+    if let Some(outcomes) = maps.outcomes {
+        let simple = b.named_label("simple");
+        b.jump_if_reg(Cond::Lt, NUMBER, dispatch.outcomes.simple() as i32, simple);
+        b.part("an outcome with logged or passed rules");
+        b.push(Insn::mov(Reg::R1, NUMBER));
+        b.push(Insn::alu(AluOp::Sub, Reg::R1, dispatch.outcomes.simple() as i32));
+        b.look_up_index(MapRef::Private(outcomes), Reg::R1, ends.no_table);
+        for (at, field) in [(0, STATE_DECISION), (4, STATE_LOGGED), (8, STATE_LOG_DECISION)] {
+            b.push(Insn::load(Size::B4, Reg::R1, Reg::R0, at));
+            b.store_field(field, Reg::R1);
+        }
+        b.jump(stored);
+        b.bind(simple)?;
+        b.part("an outcome of one decision");
+    }
+    b.store_field(STATE_DECISION, NUMBER);
+    b.bind(stored)?;
+    if let Some(hits) = maps.hits {
+        b.part("counter of the outcome");
+        b.count(hits, NUMBER, ends.no_table);
+    }
+    b.part("verdict");
+    b.push(Insn::alu(AluOp::And, WORD, 1));
+    b.jump_if_reg(Cond::Eq, WORD, 0, ends.deny);
+    ends.emit(b)
+}
