@@ -41,6 +41,11 @@ pub fn crowded(ir: PolicyIr) -> PolicyIr {
     surround(one_sided(ir), CROWD, 500)
 }
 
+/// As [`crowded`], with what the policy says of destination addresses.
+pub fn crowded_both(ir: PolicyIr) -> PolicyIr {
+    surround(ir, CROWD, 500)
+}
+
 /// The policy behind thousands of rules that match nobody: their source must be
 /// in a set that has no members now but might have some later, so that no pass
 /// may drop them.

@@ -114,3 +114,10 @@ fn engines_agree_on_cells() {
         );
     }
 }
+
+#[test]
+fn engines_agree_on_cross() {
+    let cases = number("POLC_CASES", 2000) / 5;
+    run("cross", cases, &Shape::default(), &form(Form::Cross), frames::plain);
+    run("crowded cross", cases.div_ceil(200), &Shape::default(), &form(Form::Cross), frames::crowded_both);
+}

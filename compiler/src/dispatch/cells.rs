@@ -14,10 +14,10 @@
 //! never rules times classes.
 
 use super::column::{Item, Partition};
-use super::condition::{Cond, Postings, sets_of};
+use super::condition::{Cond, Postings};
 use super::outcome::{Outcomes, Word, evaluate};
-use super::{Limits, Side, Unfit};
-use crate::passes::{AddressClasses, Class};
+use super::{Choice, Limits, Side, Unfit};
+use crate::address::{AddressClasses, Class};
 
 /// Bits of a slot's class.
 pub const CLASS_BITS: u32 = 22;
@@ -48,18 +48,6 @@ pub struct Cells {
     pub defaults: Vec<Word>,
     /// Where the other words are.
     pub table: Table,
-}
-
-/// Which of the two ways cells are to lie in.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum Layout {
-    /// Dense while that is small, else sparse.
-    #[default]
-    Smaller,
-    /// A word for every column of every class.
-    Dense,
-    /// Only what differs.
-    Sparse,
 }
 
 /// How the words lie.
@@ -101,6 +89,7 @@ pub fn fill(
     partition: &Partition,
     classes: &AddressClasses,
     outcomes: &mut Outcomes,
+    choice: Choice,
     limits: &Limits,
 ) -> Result<Cells, Unfit> {
     let side = only_side(partition)?;
@@ -115,7 +104,7 @@ pub fn fill(
         return Ok(Cells { side, defaults, table: Table::None });
     }
     let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes)?;
-    let table = lay_out(&cells, &defaults, classes, outcomes, limits)?;
+    let table = lay_out(&cells, &defaults, classes, outcomes, choice, limits)?;
     Ok(Cells { side, defaults, table })
 }
 
@@ -191,8 +180,8 @@ fn changed_cells(
     let mut postings = Postings::new(&partition.conditions, classes);
     let (mut changed, mut places, mut work) = (Vec::new(), Vec::new(), 0);
     let mut cells = Vec::new();
-    for class in classes.rows.keys() {
-        postings.changed(sets_of(classes, class), &mut changed);
+    for class in classes.classes() {
+        postings.changed(classes.sets_of(class), &mut changed);
         places.clear();
         for cond in &changed {
             places.extend_from_slice(uses.of(*cond));
@@ -240,9 +229,10 @@ fn lay_out(
     defaults: &[Word],
     classes: &AddressClasses,
     outcomes: &Outcomes,
+    choice: Choice,
     limits: &Limits,
 ) -> Result<Table, Unfit> {
-    let narrow = outcomes.len() <= 1 << 15;
+    let narrow = outcomes.are_narrow();
     let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
     let dense = value * u64::from(limits.classes);
     let buckets = (cells.len() as u64).max(1).next_power_of_two();
@@ -250,11 +240,11 @@ fn lay_out(
     let fits_slot =
         outcomes.len() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
     let small = dense <= SMALL || dense <= LARGE.min(DENSE_FACTOR * sparse);
-    if limits.layout == Layout::Dense || !fits_slot || (small && limits.layout == Layout::Smaller) {
+    if choice == Choice::Dense || !fits_slot || (small && choice != Choice::Sparse) {
         if dense > limits.max_table_bytes {
             return Err(Unfit::TooLarge { given: dense, max: limits.max_table_bytes });
         }
-        let mut words = defaults.repeat(classes.rows.len());
+        let mut words = defaults.repeat(classes.len());
         for cell in cells {
             words[cell.class.as_u32() as usize * defaults.len() + cell.column as usize] = cell.word;
         }

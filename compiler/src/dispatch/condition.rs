@@ -16,8 +16,8 @@ use std::collections::HashMap;
 
 use cranelift_entity::{EntityRef, PrimaryMap, entity_impl};
 
+use crate::address::{AddressClasses, SetBit};
 use crate::ir::{AddrSet, SideMatch};
-use crate::passes::{AddressClasses, Class, SetBit};
 
 /// A side condition.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,15 +124,6 @@ fn sort(sets: &mut Vec<AddrSet>) {
     sets.dedup();
 }
 
-/// The sets that hold a class's addresses, ascending.
-pub fn sets_of(classes: &AddressClasses, class: Class) -> impl Iterator<Item = SetBit> + Clone {
-    classes.rows[class].iter().enumerate().flat_map(|(word, bits)| {
-        let ones = std::iter::successors(Some(*bits), |bits| Some(bits & bits.wrapping_sub(1)));
-        let ones = ones.take_while(|bits| *bits != 0).map(u64::trailing_zeros);
-        ones.map(move |bit| SetBit::from_u32(word as u32 * 64 + bit))
-    })
-}
-
 /// For each set the conditions that an address in it may meet, or fail, against
 /// their default.
 pub struct Postings<'a> {
@@ -149,8 +140,8 @@ impl<'a> Postings<'a> {
     /// all of some sets under the one of them with the fewest classes.
     pub fn new(conditions: &'a Conditions, classes: &'a AddressClasses) -> Self {
         let mut frequency = vec![0_u32; classes.sets.len()];
-        for class in classes.rows.keys() {
-            for bit in sets_of(classes, class) {
+        for class in classes.classes() {
+            for bit in classes.sets_of(class) {
                 frequency[bit.index()] += 1;
             }
         }
@@ -177,14 +168,14 @@ impl<'a> Postings<'a> {
 
     /// The conditions whose truth is not their default for addresses in exactly
     /// these sets, ascending, into `out`.
-    pub fn changed(&mut self, bits: impl Iterator<Item = SetBit> + Clone, out: &mut Vec<Cond>) {
+    pub fn changed(&mut self, bits: &[SetBit], out: &mut Vec<Cond>) {
         out.clear();
         self.class += 1;
-        for bit in bits.clone() {
-            self.held[self.sets[bit].index()] = self.class;
+        for bit in bits {
+            self.held[self.sets[*bit].index()] = self.class;
         }
         let has = |set: AddrSet| self.held.get(set.index()).is_some_and(|mark| *mark == self.class);
-        for cond in bits.flat_map(|bit| &self.by_set[bit.index()]) {
+        for cond in bits.iter().flat_map(|bit| &self.by_set[bit.index()]) {
             let data = self.conditions.get(*cond);
             if data.holds(has) != data.default_truth() {
                 out.push(*cond);

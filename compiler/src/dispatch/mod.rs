@@ -9,8 +9,8 @@
 //!
 //! This module is pure data: [`column`] partitions packets by everything but
 //! addresses, [`condition`] says which classes of addresses meet what rules ask
-//! for, [`outcome`] evaluates whole policies, and a *form* ([`cells`]) holds the
-//! outcomes of all combinations. [`Dispatch::evaluate`] reads the same tables as a
+//! for, [`outcome`] evaluates whole policies, and a *form* ([`cells`], [`cross`])
+//! holds the outcomes of all combinations. [`Dispatch::evaluate`] reads the same tables as a
 //! program does; `emit` writes the instructions.
 //!
 //! Every form is a function of the sets that hold a packet's addresses, so that
@@ -20,14 +20,16 @@ pub mod axis;
 pub mod cells;
 pub mod column;
 pub mod condition;
+pub mod cross;
 pub mod outcome;
 pub mod ports;
 
+use crate::address::AddressClasses;
 use crate::ir::{Flow, PolicyIr};
-use crate::passes::{AddressClasses, Class};
 
-use cells::{Cells, Layout};
+use cells::Cells;
 use column::Partition;
+use cross::Cross;
 use outcome::{Outcomes, Word};
 use ports::PortTables;
 
@@ -74,6 +76,12 @@ pub enum Unfit {
         /// Most.
         max: usize,
     },
+    /// A column tells too many classes apart.
+    #[error("more than {max} classes to tell apart in one column")]
+    SideIds {
+        /// Most.
+        max: usize,
+    },
     /// Rules look at the addresses of both sides.
     #[error("rules look at the addresses of both sides")]
     TwoSided,
@@ -94,8 +102,30 @@ pub struct Limits {
     pub classes: u32,
     /// Most bytes of one table.
     pub max_table_bytes: u64,
-    /// How cells lie.
-    pub layout: Layout,
+}
+
+/// Which form the tables take.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The one that is estimated to be fastest.
+    Fastest,
+    /// Cells, however they are smaller.
+    Cells,
+    /// Cells, a word for every column and class.
+    Dense,
+    /// Cells, those that differ only.
+    Sparse,
+    /// Cross.
+    Cross,
+}
+
+/// The tables of a form.
+#[derive(Clone, Debug)]
+pub enum Tables {
+    /// One side at most matters.
+    Cells(Cells),
+    /// Both do.
+    Cross(Cross),
 }
 
 /// A policy's tables.
@@ -107,8 +137,8 @@ pub struct Dispatch {
     pub ports: PortTables,
     /// Outcomes that the form's words number.
     pub outcomes: Outcomes,
-    /// Outcomes by column and class.
-    pub cells: Cells,
+    /// Outcomes by column and classes.
+    pub tables: Tables,
 }
 
 /// Builds the tables of a policy that has passed [`crate::ir::verify`]; `classes`
@@ -116,25 +146,55 @@ pub struct Dispatch {
 ///
 /// # Errors
 /// See [`Unfit`].
-pub fn build(ir: &PolicyIr, classes: &AddressClasses, limits: &Limits) -> Result<Dispatch, Unfit> {
+pub fn build(
+    ir: &PolicyIr,
+    classes: &AddressClasses,
+    choice: Choice,
+    limits: &Limits,
+) -> Result<Dispatch, Unfit> {
     let partition = column::partition(ir, usize::from(u16::MAX))?;
     let ports = ports::lay_out(&partition)?;
+    let (outcomes, tables) = tables(ir, &partition, classes, choice, limits)?;
+    Ok(Dispatch { partition, ports, outcomes, tables })
+}
+
+fn tables(
+    ir: &PolicyIr,
+    partition: &Partition,
+    classes: &AddressClasses,
+    choice: Choice,
+    limits: &Limits,
+) -> Result<(Outcomes, Tables), Unfit> {
     let mut outcomes = Outcomes::new(ir);
-    let cells = cells::fill(&partition, classes, &mut outcomes, limits)?;
-    Ok(Dispatch { partition, ports, outcomes, cells })
+    if choice != Choice::Cross {
+        match cells::fill(partition, classes, &mut outcomes, choice, limits) {
+            Ok(cells) => return Ok((outcomes, Tables::Cells(cells))),
+            Err(unfit) if choice != Choice::Fastest => return Err(unfit),
+            Err(_) => outcomes = Outcomes::new(ir),
+        }
+    }
+    let cross = cross::fill(partition, classes, &mut outcomes, limits)?;
+    Ok((outcomes, Tables::Cross(cross)))
 }
 
 impl Dispatch {
+    /// Whether a side's address has to be looked up.
+    pub fn uses(&self, side: Side) -> bool {
+        match &self.tables {
+            Tables::Cells(cells) => cells.side == Some(side),
+            Tables::Cross(cross) => cross.uses(side),
+        }
+    }
+
     /// Evaluates a packet by the tables; `None` where a program would find no table
     /// entry.
     pub fn evaluate(&self, classes: &AddressClasses, flow: &Flow) -> Option<Word> {
         let column = self.ports.column(flow)?;
-        let class = match self.cells.side {
-            Some(Side::Src) => classes.class_of(flow.src),
-            Some(Side::Dst) => classes.class_of(flow.dst),
-            None => Class::NONE,
-        };
-        self.cells.word(column, class)
+        let (src, dst) = (classes.class_of(flow.src), classes.class_of(flow.dst));
+        match &self.tables {
+            Tables::Cells(cells) => cells.word(column, if cells.side == Some(Side::Dst) { dst } else { src }),
+            Tables::Cross(cross) => cross.word(column, src, dst),
+        }
     }
 }
 

@@ -45,6 +45,11 @@ impl Outcomes {
         self.simple + self.complex.len() as u32
     }
 
+    /// Whether every word fits 16 bits.
+    pub fn are_narrow(&self) -> bool {
+        self.len() <= 1 << 15
+    }
+
     /// Number of simple outcomes.
     pub fn simple(&self) -> u32 {
         self.simple

@@ -1,13 +1,11 @@
 //! Every form's tables against the reference evaluator.
 
 use super::*;
+use crate::address::classify;
 use crate::ir::generate::{Rng, Shape, flows, policy};
 use crate::ir::{self, Decision, Family, Verdict, protocol};
-use crate::passes::classify;
 
-fn limits(layout: Layout) -> Limits {
-    Limits { classes: 1 << 12, max_table_bytes: 256 << 20, layout }
-}
+const LIMITS: Limits = Limits { classes: 1 << 12, max_table_bytes: 256 << 20 };
 
 /// Packets at the rules' edges, and packets of every kind of header.
 fn packets(ir: &PolicyIr, seed: u64) -> Vec<Flow> {
@@ -46,7 +44,7 @@ fn compare(dispatch: &Dispatch, ir: &PolicyIr, classes: &AddressClasses, flow: &
 fn check(
     shape: &Shape,
     seeds: std::ops::Range<u64>,
-    layout: Layout,
+    choice: Choice,
     change: impl Fn(&mut PolicyIr),
 ) -> (usize, usize) {
     let (mut packets_seen, mut fitted) = (0, 0);
@@ -54,7 +52,7 @@ fn check(
         let mut ir = policy(seed, shape);
         change(&mut ir);
         let classes = classify(&ir);
-        let dispatch = match build(&ir, &classes, &limits(layout)) {
+        let dispatch = match build(&ir, &classes, choice, &LIMITS) {
             Ok(dispatch) => dispatch,
             Err(Unfit::TwoSided) => continue,
             Err(unfit) => panic!("seed {seed}: {unfit}"),
@@ -88,11 +86,19 @@ fn one_sided(ir: &mut PolicyIr, side: Side) {
 #[test]
 fn cells_agree_with_the_reference() {
     for side in [Side::Src, Side::Dst] {
-        for layout in [Layout::Dense, Layout::Sparse] {
-            let (packets, fitted) = check(&Shape::default(), 0..200, layout, |ir| one_sided(ir, side));
+        for choice in [Choice::Dense, Choice::Sparse, Choice::Cross] {
+            let (packets, fitted) = check(&Shape::default(), 0..200, choice, |ir| one_sided(ir, side));
             assert!(fitted == 200 && packets > 20_000, "{fitted} {packets}");
             let large = Shape { chains: 4, rules: 60, sets: 60, nets: 10, ports: 8, log: true };
-            check(&large, 0..30, layout, |ir| one_sided(ir, side));
+            check(&large, 0..30, choice, |ir| one_sided(ir, side));
         }
     }
+}
+
+#[test]
+fn cross_agrees_with_the_reference() {
+    let (packets, fitted) = check(&Shape::default(), 0..400, Choice::Cross, |_| ());
+    assert!(fitted == 400 && packets > 40_000, "{fitted} {packets}");
+    let large = Shape { chains: 4, rules: 60, sets: 60, nets: 10, ports: 8, log: true };
+    check(&large, 0..40, Choice::Cross, |_| ());
 }

@@ -45,6 +45,11 @@ impl Builder {
         self.notes.push((here, Note { slot: 0, kind, text, at, subject }));
     }
 
+    /// For code that another module appends.
+    pub fn assembler(&mut self) -> &mut Assembler {
+        &mut self.asm
+    }
+
     pub fn label(&mut self) -> Label {
         self.asm.new_label()
     }

@@ -16,7 +16,7 @@ pub(super) fn word(b: &mut Builder, cells: &Cells, maps: &FlatMaps, ends: &Ends)
         }
         Table::Dense { narrow, .. } => {
             b.part(format!("{OUTCOME} of the class in the column"));
-            b.look_up_index(MapRef::Private(maps.cells), WORD, ends.no_table);
+            b.look_up_index(MapRef::Private(maps.form), WORD, ends.no_table);
             b.jump_if_reg(Cond::Ge, COLUMN, cells.defaults.len() as i32, ends.no_table);
             b.push(Insn::mov(Reg::R1, COLUMN));
             b.load_element(if *narrow { Size::B2 } else { Size::B4 });
@@ -43,7 +43,7 @@ fn sparse(b: &mut Builder, bits: u32, multiplier: u64, maps: &FlatMaps, ends: &E
     b.push(Insn::LoadImm64 { dst: Reg::R1, imm: multiplier });
     b.push(Insn::alu(AluOp::Mul, Reg::R1, KEY));
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 64 - bits as i32));
-    b.look_up_index(MapRef::Private(maps.cells), Reg::R1, ends.no_table);
+    b.look_up_index(MapRef::Private(maps.form + 1), Reg::R1, ends.no_table);
     b.push(Insn::mov(FOUND, 0));
     for slot in 0..SLOTS {
         b.push(Insn::load(Size::B8, SLOT, Reg::R0, slot as i16 * 8));
@@ -72,6 +72,6 @@ fn sparse(b: &mut Builder, bits: u32, multiplier: u64, maps: &FlatMaps, ends: &E
 
 fn default(b: &mut Builder, maps: &FlatMaps, ends: &Ends) {
     b.part(format!("{OUTCOME} of the column"));
-    paged(b, maps.defaults, COLUMN, Size::B4, ends);
+    paged(b, maps.form, COLUMN, Size::B4, ends);
     b.push(Insn::mov(WORD, Reg::R1));
 }

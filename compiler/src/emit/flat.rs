@@ -12,19 +12,19 @@
 use std::collections::BTreeMap;
 
 use super::builder::{Builder, STATE};
-use super::cells;
 use super::flat_maps::FlatMaps;
 use super::glue::{self, Ends};
-use super::rule::Side as EmitSide;
 use super::text;
+use super::{cells, cross};
 use crate::abi::{
-    Field, STATE_DECISION, STATE_DPORT, STATE_FAMILY, STATE_FLAGS, STATE_ICMP_TYPE, STATE_LOG_DECISION,
-    STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT,
+    Field, STATE_DECISION, STATE_DPORT, STATE_DST, STATE_FAMILY, STATE_FLAGS, STATE_ICMP_TYPE,
+    STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT, STATE_SRC,
 };
+use crate::address::{AddressLayout, LookUp};
 use crate::bpf::{AluOp, AsmError, Cond, Insn, MapRef, Reg, Size};
 use crate::dispatch::cells::Table;
 use crate::dispatch::ports::DIRECTORY;
-use crate::dispatch::{Dispatch, Side};
+use crate::dispatch::{Dispatch, Side, Tables};
 use crate::image::{Note, NoteKind, Program};
 use crate::ir::{Decision, PolicyIr};
 
@@ -37,20 +37,31 @@ pub(super) const WORD: Reg = Reg::R7;
 pub(super) const OUTCOME: &str = "outcome";
 
 /// Emits the program.
-pub(super) fn program(ir: &PolicyIr, dispatch: &Dispatch, maps: &FlatMaps) -> Result<Program, AsmError> {
+pub(super) fn program(
+    ir: &PolicyIr,
+    dispatch: &Dispatch,
+    addresses: &AddressLayout,
+    maps: &FlatMaps,
+) -> Result<Program, AsmError> {
     let mut b = Builder::default();
     let ends = Ends::new(&mut b, None);
     glue::state(&mut b)?;
-    if dispatch.partition.columns.len() == 1 && matches!(dispatch.cells.table, Table::None) {
-        b.part(format!("{OUTCOME} of every packet"));
-        b.push(Insn::mov(WORD, dispatch.cells.defaults[0].0 as i32));
-    } else {
-        column(&mut b, dispatch, maps, &ends);
-        if let Some(side) = dispatch.cells.side {
-            let side = if side == Side::Src { EmitSide::Src } else { EmitSide::Dst };
-            glue::class(&mut b, side, WORD)?;
+    match &dispatch.tables {
+        Tables::Cells(cells) if cells.defaults.len() == 1 && matches!(cells.table, Table::None) => {
+            b.part(format!("{OUTCOME} of every packet"));
+            b.push(Insn::mov(WORD, cells.defaults[0].0 as i32));
         }
-        cells::word(&mut b, &dispatch.cells, maps, &ends)?;
+        Tables::Cells(cells) => {
+            column(&mut b, dispatch, maps, &ends);
+            if let Some(side) = cells.side {
+                class(&mut b, addresses, side, WORD)?;
+            }
+            cells::word(&mut b, cells, maps, &ends)?;
+        }
+        Tables::Cross(cross) => {
+            column(&mut b, dispatch, maps, &ends);
+            cross::word(&mut b, cross, dispatch.outcomes.are_narrow(), addresses, maps, &ends)?;
+        }
     }
     outcome(&mut b, dispatch, maps, &ends)?;
     let mut program = b.finish("polc_policy".into())?;
@@ -85,6 +96,16 @@ fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
         .collect();
     notes.push(note("the table entry names one of these".into(), None));
     program.notes.splice(at + 1..at + 1, notes);
+}
+
+/// Leaves the class of a side's address in `to`.
+pub(super) fn class(b: &mut Builder, addresses: &AddressLayout, side: Side, to: Reg) -> Result<(), AsmError> {
+    let (name, address) = match side {
+        Side::Src => ("src", STATE_SRC),
+        Side::Dst => ("dst", STATE_DST),
+    };
+    b.part(format!("class of the {name} address"));
+    addresses.emit(b.assembler(), LookUp { state: STATE, address, class: to, first_map: 0 })
 }
 
 /// Leaves the column in [`COLUMN`].

@@ -6,22 +6,26 @@
 //! | `polc_pairs` | 256 `u16`: columns by source and destination number; with source ports |
 //! | `polc_defaults` | 256 `u32`: words by column; not with dense cells |
 //! | `polc_cells` | dense: a class's words by column; sparse: a bucket of four slots |
+//! | `polc_columns` | cross: a column's record |
+//! | `polc_sides` | cross: ids by class, one or two bytes each |
+//! | `polc_cross` | cross: 256 words |
 //! | `polc_outcomes` | decision, logged, last log decision, 0; if rules log or pass |
 //! | `polc_hits` | counter of an outcome, per CPU |
 
-use crate::dispatch::Dispatch;
-use crate::dispatch::cells::{SLOTS, Table};
+use crate::dispatch::cells::{Cells, SLOTS, Table};
+use crate::dispatch::cross::Cross;
 use crate::dispatch::outcome::{Outcomes, Word};
 use crate::dispatch::ports::PAGE;
+use crate::dispatch::{Dispatch, Tables};
 use crate::image::{F_MMAPABLE, HITS_MAP, MapKind, MapSpec};
 
-/// Where the maps are among the private maps. A number is meant only where the
-/// program has such a table.
+/// Where the maps are among the private maps.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct FlatMaps {
+    /// `polc_ports`; `polc_pairs` follows it.
     pub ports: u32,
-    pub defaults: u32,
-    pub cells: u32,
+    /// First map of the form; the others follow in the table's order.
+    pub form: u32,
     pub outcomes: Option<u32>,
     pub hits: Option<u32>,
 }
@@ -36,19 +40,10 @@ pub(super) fn maps(dispatch: &Dispatch, first: u32, classes: u32, count: bool) -
     if dispatch.ports.width > 0 {
         maps.push(array("polc_pairs", PAGE as u32 * 2, narrow(dispatch.ports.pairs.iter().copied())));
     }
-    let cells = &dispatch.cells;
-    let defaults = next(&maps);
-    if !matches!(cells.table, Table::Dense { .. }) {
-        maps.push(array("polc_defaults", PAGE as u32 * 4, wide(&cells.defaults)));
-    }
-    let table = next(&maps);
-    match &cells.table {
-        Table::None => {}
-        Table::Dense { words, narrow } => maps.push(dense(words, cells.defaults.len(), *narrow, classes)),
-        Table::Sparse { slots, .. } => {
-            let bytes = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-            maps.push(array("polc_cells", SLOTS as u32 * 8, bytes));
-        }
+    let form = next(&maps);
+    match &dispatch.tables {
+        Tables::Cells(cells) => push_cells(&mut maps, cells, classes),
+        Tables::Cross(cross) => push_cross(&mut maps, cross, dispatch.outcomes.are_narrow(), classes),
     }
     let has_complex = !dispatch.outcomes.complex().is_empty();
     let outcomes = has_complex.then(|| next(&maps));
@@ -59,7 +54,43 @@ pub(super) fn maps(dispatch: &Dispatch, first: u32, classes: u32, count: bool) -
     if count {
         maps.push(counters(dispatch.outcomes.len()));
     }
-    (FlatMaps { ports, defaults, cells: table, outcomes, hits }, maps)
+    (FlatMaps { ports, form, outcomes, hits }, maps)
+}
+
+fn push_cells(maps: &mut Vec<MapSpec>, cells: &Cells, classes: u32) {
+    if !matches!(cells.table, Table::Dense { .. }) {
+        maps.push(array("polc_defaults", PAGE as u32 * 4, wide(&cells.defaults)));
+    }
+    match &cells.table {
+        Table::None => {}
+        Table::Dense { words, narrow } => maps.push(dense(words, cells.defaults.len(), *narrow, classes)),
+        Table::Sparse { slots, .. } => {
+            let bytes = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
+            maps.push(array("polc_cells", SLOTS as u32 * 8, bytes));
+        }
+    }
+}
+
+fn push_cross(maps: &mut Vec<MapSpec>, cross: &Cross, is_narrow: bool, classes: u32) {
+    let records = cross.records.iter().flat_map(|r| [r.src, r.dst, r.base, r.width]);
+    maps.push(array("polc_columns", 16, records.flat_map(u32::to_le_bytes).collect()));
+    let id = if cross.short { 1 } else { 2 };
+    let size = (classes as usize * id).next_multiple_of(8);
+    let mut bytes = Vec::with_capacity(cross.rows.len() * size);
+    for row in &cross.rows {
+        let end = bytes.len() + size;
+        match cross.short {
+            true => bytes.extend(row.iter().map(|id| *id as u8)),
+            false => bytes.extend(narrow(row.iter().copied())),
+        }
+        bytes.resize(end, 0);
+    }
+    maps.push(array("polc_sides", size as u32, bytes));
+    let words = match is_narrow {
+        true => narrow(cross.words.iter().map(|word| word.0 as u16)),
+        false => wide(&cross.words),
+    };
+    maps.push(array("polc_cross", PAGE as u32 * if is_narrow { 2 } else { 4 }, words));
 }
 
 /// The counters of this many outcomes.

@@ -18,6 +18,7 @@
 
 mod builder;
 mod cells;
+mod cross;
 mod flat;
 mod flat_maps;
 mod glue;
@@ -27,9 +28,9 @@ mod rule;
 mod tables;
 mod text;
 
+use crate::address::{AddressError, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
-use crate::dispatch::cells::Layout;
-use crate::dispatch::{self, Limits, Unfit};
+use crate::dispatch::{self, Choice, Limits, Side, Unfit};
 use crate::image::{MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
@@ -60,6 +61,8 @@ pub enum Form {
     Dense,
     /// As [`Form::Cells`], with those cells only that differ from their column.
     Sparse,
+    /// A table of outcomes by both sides' ids in each column.
+    Cross,
 }
 
 /// How to emit, and limits to emit within.
@@ -144,6 +147,9 @@ pub enum EmitError {
     /// [`EmitOptions::form`] forces a form that cannot hold the policy.
     #[error("the form that was asked for does not fit: {0}")]
     Form(#[from] Unfit),
+    /// The address tables do not fit.
+    #[error(transparent)]
+    Address(#[from] AddressError),
     /// A planned program came out larger than planned: a bug of polc.
     #[error("program {program} takes {given} slots, planned were at most {max}")]
     PlanExceeded {
@@ -183,7 +189,7 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
     let classes = classify(ir);
     if options.form != Form::Chain {
         match flat(ir, &classes, options) {
-            Err(EmitError::Form(_)) if options.form == Form::Auto => {}
+            Err(EmitError::Form(_) | EmitError::Address(_)) if options.form == Form::Auto => {}
             done => return done,
         }
     }
@@ -195,22 +201,24 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
 
 /// Emits a policy as tables.
 fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
-    let layout = match options.form {
-        Form::Dense => Layout::Dense,
-        Form::Sparse => Layout::Sparse,
-        _ => Layout::Smaller,
+    let choice = match options.form {
+        Form::Auto | Form::Chain => Choice::Fastest,
+        Form::Cells => Choice::Cells,
+        Form::Dense => Choice::Dense,
+        Form::Sparse => Choice::Sparse,
+        Form::Cross => Choice::Cross,
     };
-    let limits = Limits {
-        classes: tables::class_capacity(classes, options)?,
-        max_table_bytes: options.max_table_bytes,
-        layout,
-    };
-    let dispatch = dispatch::build(ir, classes, &limits)?;
-    let mut maps = tables::addresses(classes, options)?;
-    let (numbers, tables) = flat_maps::maps(&dispatch, maps.len() as u32, limits.classes, options.count);
+    let limits = AddressLimits { max_entries: options.max_entries, max_table_bytes: options.max_table_bytes };
+    let addresses = AddressTables::build(classes, &limits)?;
+    let capacity = addresses.layout().class_capacity();
+    let limits = Limits { classes: capacity, max_table_bytes: options.max_table_bytes };
+    let dispatch = dispatch::build(ir, classes, choice, &limits)?;
+    let needed = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
+    let mut maps = if needed { addresses.maps() } else { Vec::new() };
+    let (numbers, tables) = flat_maps::maps(&dispatch, maps.len() as u32, capacity, options.count);
     maps.extend(tables);
-    let program =
-        flat::program(ir, &dispatch, &numbers).map_err(|error| EmitError::Assemble { program: 0, error })?;
+    let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
+        .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
     Ok(image(ir, vec![program], maps, hits))
 }
@@ -253,3 +261,4 @@ pub fn emit_planned(
 
 #[cfg(test)]
 mod tests;
+

@@ -1,4 +1,4 @@
-//! Private maps: address tables, rows, the program array.
+//! Private maps of a chain: address tables, rows, counters, the program array.
 //!
 //! | map | key | value |
 //! |---|---|---|
@@ -40,20 +40,6 @@ pub(super) fn sub_programs(classes: &AddressClasses, options: &EmitOptions) -> u
     hits(classes) + u32::from(options.count)
 }
 
-/// The address tables.
-pub(super) fn addresses(classes: &AddressClasses, options: &EmitOptions) -> Result<Vec<MapSpec>, EmitError> {
-    if classes.sets.is_empty() {
-        return Ok(Vec::new());
-    }
-    let v4 = classes.v4.iter().map(|(net, class)| {
-        (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
-    });
-    let v6 = classes.v6.iter().map(|(net, class)| {
-        (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
-    });
-    Ok(vec![leaves(ADDR4_MAP, 8, v4.collect(), options)?, leaves(ADDR6_MAP, 20, v6.collect(), options)?])
-}
-
 /// The private maps with their contents.
 pub(super) fn maps(
     classes: &AddressClasses,
@@ -61,8 +47,16 @@ pub(super) fn maps(
     decisions: usize,
     options: &EmitOptions,
 ) -> Result<Vec<MapSpec>, EmitError> {
-    let mut maps = addresses(classes, options)?;
+    let mut maps = Vec::new();
     if !classes.sets.is_empty() {
+        let v4 = classes.v4.iter().map(|(net, class)| {
+            (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
+        });
+        maps.push(leaves(ADDR4_MAP, 8, v4.collect(), options)?);
+        let v6 = classes.v6.iter().map(|(net, class)| {
+            (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
+        });
+        maps.push(leaves(ADDR6_MAP, 20, v6.collect(), options)?);
         maps.push(rows(classes, options)?);
     }
     if options.count {
@@ -128,11 +122,6 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         entries,
         dense: Vec::new(),
     })
-}
-
-/// Classes that tables have room for, those that come later included.
-pub(super) fn class_capacity(classes: &AddressClasses, options: &EmitOptions) -> Result<u32, EmitError> {
-    capacity(ROWS_MAP, classes.rows.len(), LEAST_ROWS, 8, options)
 }
 
 /// Entries with room to grow; without it where only that breaks a limit.

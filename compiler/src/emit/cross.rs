@@ -1,0 +1,64 @@
+//! From column and both classes to the word: the cross form.
+
+use super::builder::Builder;
+use super::flat::{COLUMN, OUTCOME, WORD, class, paged};
+use super::flat_maps::FlatMaps;
+use super::glue::Ends;
+use crate::address::AddressLayout;
+use crate::bpf::{AluOp, AsmError, Insn, MapRef, Reg, Size};
+use crate::dispatch::Side;
+use crate::dispatch::cross::Cross;
+
+/// Offsets in a column's record.
+const SRC: i16 = 0;
+const DST: i16 = 4;
+const BASE: i16 = 8;
+const WIDTH: i16 = 12;
+/// Where the first side's part of the index waits.
+const INDEX: i16 = -8;
+
+/// Leaves the word in [`WORD`]; the column is in [`COLUMN`], which is lost.
+pub(super) fn word(
+    b: &mut Builder,
+    cross: &Cross,
+    is_narrow: bool,
+    addresses: &AddressLayout,
+    maps: &FlatMaps,
+    ends: &Ends,
+) -> Result<(), AsmError> {
+    b.part("record of the column");
+    b.look_up_index(MapRef::Private(maps.form), COLUMN, ends.no_table);
+    const RECORD: Reg = COLUMN;
+    b.push(Insn::mov(RECORD, Reg::R0));
+    if cross.uses(Side::Src) {
+        class(b, addresses, Side::Src, WORD)?;
+        id(b, cross, SRC, RECORD, maps, ends);
+        b.push(Insn::load(Size::B4, Reg::R2, RECORD, WIDTH));
+        b.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R2));
+        b.push(Insn::load(Size::B4, Reg::R2, RECORD, BASE));
+        b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+    } else {
+        b.push(Insn::load(Size::B4, Reg::R1, RECORD, BASE));
+    }
+    if cross.uses(Side::Dst) {
+        b.push(Insn::store(Size::B4, Reg::R10, INDEX, Reg::R1));
+        class(b, addresses, Side::Dst, WORD)?;
+        id(b, cross, DST, RECORD, maps, ends);
+        b.push(Insn::load(Size::B4, Reg::R2, Reg::R10, INDEX));
+        b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+    }
+    b.push(Insn::mov(WORD, Reg::R1));
+    b.part(format!("{OUTCOME} of both ids in the column"));
+    paged(b, maps.form + 2, WORD, if is_narrow { Size::B2 } else { Size::B4 }, ends);
+    b.push(Insn::mov(WORD, Reg::R1));
+    Ok(())
+}
+
+/// Loads the id of the class in [`WORD`] into `r1`.
+fn id(b: &mut Builder, cross: &Cross, row: i16, record: Reg, maps: &FlatMaps, ends: &Ends) {
+    b.part("id of the class in the column");
+    b.push(Insn::load(Size::B4, Reg::R1, record, row));
+    b.look_up_index(MapRef::Private(maps.form + 1), Reg::R1, ends.no_table);
+    b.push(Insn::mov(Reg::R1, WORD));
+    b.load_element(if cross.short { Size::B1 } else { Size::B2 });
+}
