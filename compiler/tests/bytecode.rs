@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use polc_compiler::emit::{EmitOptions, emit};
+use polc_compiler::emit::{EmitOptions, Form, emit};
 use polc_compiler::image::listing;
 use polc_compiler::ir::{parse, verify};
 
@@ -27,6 +27,8 @@ fn run(path: &Path) {
     let directive = |name: &str| text.lines().find_map(|l| l.strip_prefix(&format!("# {name} ")));
     let mut options = EmitOptions::default();
     if let Some(slots) = directive("slots") {
+        // A budget of slots is a chain's.
+        options.form = Form::Chain;
         options.max_slots = slots.trim().parse().unwrap();
     }
     let yaml = |_: &str, line: u32| directive(&format!("yaml file0:{line}")).map(str::to_string);

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn named_ports_are_spans_of_their_own() {
-        let mut conditions = Conditions::new();
+        let mut conditions = Conditions::default();
         let named = |port, set| PortMatch::Named { protocol: 6, port, set: AddrSet::from_u32(set) };
         let side = SideMatch {
             ports: Some(vec![PortMatch::Range(70, 90), named(80, 1), named(100, 1), named(100, 2)]),

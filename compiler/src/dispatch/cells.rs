@@ -134,7 +134,7 @@ struct Uses {
 
 impl Uses {
     fn new(partition: &Partition, side: Option<Side>) -> Self {
-        let conds = partition.conditions.len();
+        let conds = partition.conditions.count();
         let mut starts = vec![0_u32; conds + 1];
         let each = |column: usize| partition.items_of(column).map(|item| cond(item, side).as_u32() as usize);
         for column in 0..partition.columns.len() {
@@ -238,7 +238,7 @@ fn lay_out(
     let buckets = (cells.len() as u64).max(1).next_power_of_two();
     let sparse = buckets * SLOTS as u64 * 8;
     let fits_slot =
-        outcomes.len() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
+        outcomes.count() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
     let small = dense <= SMALL || dense <= LARGE.min(DENSE_FACTOR * sparse);
     if choice == Choice::Dense || !fits_slot || (small && choice != Choice::Sparse) {
         if dense > limits.max_table_bytes {

@@ -231,7 +231,7 @@ impl<'a> Sweeper<'a> {
             by_protocol: vec![Vec::new(); 256],
             mentioned: [false; 256],
             named: false,
-            conditions: Conditions::new(),
+            conditions: Conditions::default(),
             items: Vec::new(),
             item_ids: HashMap::new(),
             pairs: Vec::new(),

@@ -60,14 +60,16 @@ pub struct Conditions {
     known: HashMap<CondData, Cond>,
 }
 
-impl Conditions {
+impl Default for Conditions {
     /// Only [`Cond::ALWAYS`].
-    pub fn new() -> Self {
+    fn default() -> Self {
         let mut data = PrimaryMap::new();
         let always = data.push(CondData::default());
         Self { data, known: HashMap::from([(CondData::default(), always)]) }
     }
+}
 
+impl Conditions {
     /// What a side asks for, with the alternatives of named ports (`None` where a
     /// range admits the port already) and the sets of negated ones. `None` if no
     /// address can meet it.
@@ -109,7 +111,7 @@ impl Conditions {
     }
 
     /// Number of conditions.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.data.len()
     }
 
@@ -196,7 +198,7 @@ mod tests {
 
     #[test]
     fn contradictions_have_no_condition_and_equals_one() {
-        let mut conditions = Conditions::new();
+        let mut conditions = Conditions::default();
         let side = |inside: &[u32], outside: &[u32]| SideMatch {
             in_sets: inside.iter().copied().map(set).collect(),
             not_in: outside.iter().copied().map(set).collect(),
@@ -210,6 +212,6 @@ mod tests {
         let one = conditions.intern(&side(&[3, 1, 1], &[]), None, &[]);
         assert_eq!(conditions.intern(&side(&[1, 3], &[]), Some(&[set(3), set(4)]), &[]), one);
         assert_eq!(conditions.intern(&side(&[1], &[]), Some(&[set(3)]), &[]), one);
-        assert_eq!(conditions.len(), 2);
+        assert_eq!(conditions.count(), 2);
     }
 }

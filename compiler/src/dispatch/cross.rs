@@ -103,7 +103,7 @@ impl Changed {
             pairs.extend(changed.iter().map(|cond| (*cond, class.as_u32())));
         }
         pairs.sort_unstable();
-        let mut starts = vec![0_u32; partition.conditions.len() + 1];
+        let mut starts = vec![0_u32; partition.conditions.count() + 1];
         for (cond, _) in &pairs {
             starts[cond.as_u32() as usize + 1] += 1;
         }

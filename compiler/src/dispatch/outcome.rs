@@ -41,13 +41,13 @@ impl Outcomes {
     }
 
     /// Number of outcomes; every word is below twice as many.
-    pub fn len(&self) -> u32 {
+    pub fn count(&self) -> u32 {
         self.simple + self.complex.len() as u32
     }
 
     /// Whether every word fits 16 bits.
     pub fn are_narrow(&self) -> bool {
-        self.len() <= 1 << 15
+        self.count() <= 1 << 15
     }
 
     /// Number of simple outcomes.
@@ -77,7 +77,7 @@ impl Outcomes {
         } else {
             let (logged, passed) = (std::mem::take(&mut path.logged), std::mem::take(&mut path.passed));
             let complex = Complex { decision, logged, passed };
-            let next = self.len();
+            let next = self.count();
             *self.known.entry(complex).or_insert_with_key(|complex| {
                 self.complex.push(complex.clone());
                 next

@@ -52,7 +52,7 @@ pub(super) fn maps(dispatch: &Dispatch, first: u32, classes: u32, count: bool) -
     }
     let hits = count.then(|| next(&maps));
     if count {
-        maps.push(counters(dispatch.outcomes.len()));
+        maps.push(counters(dispatch.outcomes.count()));
     }
     (FlatMaps { ports, form, outcomes, hits }, maps)
 }

@@ -261,4 +261,3 @@ pub fn emit_planned(
 
 #[cfg(test)]
 mod tests;
-
