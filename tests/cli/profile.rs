@@ -82,7 +82,7 @@ fn every_hit_is_counted_whatever_the_engine() {
         json!(["rule", 3, "log", 1]),
         json!(["rule", 4, "pass", 1]),
         json!(["tier-default", null, "deny", 1]),
-        json!(["profile", 0, "allow", 1]),
+        json!(["profile", null, "allow", 1]),
     ];
     assert_eq!(hits, want, "{reference}");
     for engine in ["interpreter", "cranelift"] {
