@@ -108,6 +108,28 @@ fn connections_are_listed_swept_and_forgotten() {
 }
 
 #[test]
+fn established_connections_are_asked_about_again_if_that_is_wanted() {
+    for hook in ["tcx", "clsact"] {
+        let Some(world) = quiet_world() else { return };
+        let _servers = Servers::new(&world, &[80, 81], &[]);
+        let both = world.policy("both.yaml", &tcp_ports(&[80, 81]));
+        let one = world.policy("one.yaml", &tcp_ports(&[81]));
+        world.attach(&both, &["--hook", hook]);
+        let mut kept = connect(&world, &format!("{POD_V4}:81")).unwrap();
+        let mut cut = connect(&world, &format!("{POD_V4}:80")).unwrap();
+        assert!(echoes(&mut kept) && echoes(&mut cut));
+        world.attach(&one, &[]);
+        assert!(echoes(&mut kept) && echoes(&mut cut), "{hook}: kept without the flag");
+        // Until the last acknowledgement is through: without it the pod would send
+        // again, which its egress policy allows as a connection of its own.
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        world.attach(&one, &["--recheck-established"]);
+        assert!(echoes(&mut kept), "{hook}: still allowed");
+        assert!(!echoes(&mut cut), "{hook}: no longer allowed");
+    }
+}
+
+#[test]
 fn sets_and_rules_are_listed() {
     let Some(world) = quiet_world() else { return };
     let _servers = Servers::new(&world, &[80, 81], &[]);

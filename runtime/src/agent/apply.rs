@@ -25,6 +25,8 @@ pub struct Agent {
     view: View,
     /// Tables that are being changed, by the name of their image.
     live: BTreeMap<String, LiveImage>,
+    /// Images in force by interface, ingress first; read again after every change.
+    images: BTreeMap<String, [String; 2]>,
 }
 
 impl Agent {
@@ -34,7 +36,10 @@ impl Agent {
     /// As for [`Dataplane::open`].
     pub fn start(bpffs: &Path, wait: Duration) -> Result<Self, LoaderError> {
         let plane = Dataplane::open(bpffs, wait)?;
-        Ok(Self { plane, view: View::new(bpffs)?, live: BTreeMap::new() })
+        let view = View::new(bpffs)?;
+        let mut agent = Self { plane, view, live: BTreeMap::new(), images: BTreeMap::new() };
+        agent.look()?;
+        Ok(agent)
     }
 
     /// Makes what is attached what is wanted: everything else is detached.
@@ -59,13 +64,7 @@ impl Agent {
             };
             outcomes.push(Outcome { step, error: done.err() });
         }
-        // Images that are no longer in force are gone, and their tables with them.
-        let present = self.view.attachments()?;
-        let in_force = |image: &String| {
-            let mut places = present.iter().flat_map(|a| [&a.record.ingress, &a.record.egress]);
-            places.any(|place| place.image == *image)
-        };
-        self.live.retain(|image, _| in_force(image));
+        self.look()?;
         Ok(outcomes)
     }
 
@@ -80,16 +79,27 @@ impl Agent {
         direction: Direction,
         stores: &[Store],
     ) -> Result<(), LoaderError> {
-        let record = self.view.record(interface)?;
-        let image = record.place(direction).image.clone();
-        let live = match self.live.entry(image) {
-            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                let live = self.plane.live_image(entry.key())?;
-                entry.insert(live)
-            }
-        };
-        live.store(stores)
+        let not_attached = || LoaderError::NotAttached(interface.to_owned());
+        let [ingress, egress] = self.images.get(interface).ok_or_else(not_attached)?;
+        let image = if direction == Direction::Ingress { ingress } else { egress };
+        if let Some(live) = self.live.get_mut(image) {
+            return live.store(stores);
+        }
+        let mut live = self.plane.live_image(image)?;
+        let done = live.store(stores);
+        self.live.insert(image.clone(), live);
+        done
+    }
+
+    /// Looks up what is in force; tables of images that no longer are, are let go.
+    fn look(&mut self) -> Result<(), LoaderError> {
+        let here = self.view.attachments()?.into_iter().filter(|a| a.name.is_some());
+        self.images = here
+            .map(|a| (a.name.unwrap_or_default(), [a.record.ingress.image, a.record.egress.image]))
+            .collect();
+        let images = &self.images;
+        self.live.retain(|image, _| images.values().any(|places| places.contains(image)));
+        Ok(())
     }
 
     /// Gives back the memory of connections that are over: how many there were.
