@@ -17,5 +17,5 @@ OUT=${1:-polc_entry.o}
 "$STRIP" -g "$OUT"
 
 if [ "$OUT" = polc_entry.o ]; then
-	sha256sum build.sh conntrack.h entry.c failsafe.h fragment.h log.h parse.h polc.h polc_abi.h polc_entry.o quote.h >SHA256SUMS
+	sha256sum build.sh conntrack.h entry.c failsafe.h fragment.h log.h parse.h polc.h polc_abi.h polc_entry.o quote.h xdp.h >SHA256SUMS
 fi

@@ -3,6 +3,10 @@
  * The programs around every policy program: polc_ingress and polc_egress parse
  * a packet into the packet state and hand it to the policy; the policy ends in
  * polc_allowed or polc_denied. Whatever goes wrong on the way drops the packet.
+ *
+ * At a host, untracked policy comes before tracking: at XDP for what comes in
+ * (xdp.h), here for what goes out; polc_tracked is what polc_egress leaves over
+ * then.
  */
 #include "failsafe.h"
 #include "fragment.h"
@@ -47,12 +51,12 @@ INLINE int is_neighbour_discovery(const struct polc_state *st, __u8 hop_limit)
 				    type == ICMPV6_NEIGHBOUR_ADVERTISEMENT);
 }
 
-INLINE __u64 packet_time(const struct __sk_buff *skb, const struct polc_settings *set)
+INLINE __u64 packet_time(const struct packet *packet, const struct polc_settings *set)
 {
-	if (polc_config.flags & POLC_CONFIG_REPLAY_CLOCK)
-		return (__u64)skb->cb[1] << 32 | skb->cb[0];
+	if (!packet->at_xdp && (polc_config.flags & POLC_CONFIG_REPLAY_CLOCK))
+		return (__u64)packet->skb->cb[1] << 32 | packet->skb->cb[0];
 	/* Nobody asks for it, and the kernel's clock costs as much as all the rest. */
-	if ((polc_config.flags & POLC_CONFIG_STATELESS) && !(set->flags & POLC_SETTING_LOG))
+	if ((packet->at_xdp || (polc_config.flags & POLC_CONFIG_STATELESS)) && !(set->flags & POLC_SETTING_LOG))
 		return 0;
 	return bpf_ktime_get_ns();
 }
@@ -62,32 +66,51 @@ INLINE int is_logged(const struct polc_settings *set, __u32 ifindex)
 	return (set->flags & POLC_SETTING_LOG) && (!set->log_ifindex || set->log_ifindex == ifindex);
 }
 
-INLINE void begin(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set, __u32 direction)
+INLINE void begin(const struct packet *packet, struct polc_state *st, const struct polc_settings *set, __u32 flags)
 {
 	__builtin_memset(st, 0, sizeof(*st));
-	st->flags = direction;
+	st->flags = flags;
 	if (polc_config.flags & POLC_CONFIG_STATELESS)
 		st->flags |= POLC_FLAG_STATELESS;
-	st->ifindex = skb->ifindex;
-	st->mark = skb->mark;
+	if (packet->at_xdp) {
+		st->ifindex = packet->xdp->ingress_ifindex;
+	} else {
+		st->ifindex = packet->skb->ifindex;
+		st->mark = packet->skb->mark;
+	}
 	st->endpoint = polc_config.endpoint;
 	st->counters = polc_config.counters;
+	st->next_slot = polc_config.next_slot;
+	st->pass_decision = polc_config.pass_decision;
 	st->decision = POLC_NO_DECISION;
 	st->log_decision = POLC_NO_DECISION;
-	st->now = packet_time(skb, set);
+	st->now = packet_time(packet, set);
 	if (is_logged(set, st->ifindex)) {
 		st->flags |= POLC_FLAG_LOG;
 		st->spent = bpf_ktime_get_ns();
 	}
 }
 
-INLINE int is_accepted_elsewhere(const struct polc_state *st, const struct polc_settings *set)
+/*
+ * Untracked policy at XDP left a word before the packet. Only an interface's own
+ * XDP program may speak for it: metadata follows a packet that is forwarded.
+ */
+INLINE int is_accepted_at_xdp(const struct __sk_buff *skb)
+{
+	const __u32 *meta = (const __u32 *)(long)skb->data_meta;
+
+	if (!(polc_config.flags & POLC_CONFIG_XDP))
+		return 0;
+	return (const __u8 *)(meta + 1) <= (const __u8 *)(long)skb->data && *meta == POLC_XDP_ACCEPTED;
+}
+
+INLINE int is_marked(const struct polc_state *st, const struct polc_settings *set)
 {
 	return set->accept_mask && (st->mark & set->accept_mask) == set->accept_mark;
 }
 
 /* The verdict of tracking. */
-INLINE struct finding track(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set)
+INLINE struct finding track(const struct packet *packet, struct polc_state *st, const struct polc_settings *set)
 {
 	int recheck = set->flags & POLC_SETTING_RECHECK;
 	int passes;
@@ -99,28 +122,26 @@ INLINE struct finding track(struct __sk_buff *skb, struct polc_state *st, const 
 
 		return verdict ? (struct finding){ verdict, POLC_REASON_CONNTRACK } : UNDECIDED;
 	}
-	passes = st->quote ? quote_passes(skb, st, recheck) : conntrack_passes(st, recheck);
+	passes = st->quote ? quote_passes(packet, st, recheck) : conntrack_passes(st, recheck);
 	if (!passes)
 		return UNDECIDED;
 	fragment_remember(st, POLC_VERDICT_ALLOW);
 	return ALLOW(POLC_REASON_CONNTRACK);
 }
 
-INLINE struct finding examine(struct __sk_buff *skb, struct polc_state *st, const struct polc_settings *set)
+/* What the headers alone say. */
+INLINE struct finding examine(const struct packet *packet, struct polc_state *st)
 {
 	__u8 hop_limit = 0;
-	__u32 reason;
+	__u32 reason = parse(packet, st, &hop_limit);
 
-	if (is_accepted_elsewhere(st, set))
-		return ALLOW(POLC_REASON_ANOTHER_PROGRAM);
-	reason = parse(skb, st, &hop_limit);
 	if (reason == POLC_REASON_NOT_IP)
 		return ALLOW(reason);
 	if (reason)
 		return DENY(reason);
 	if (is_neighbour_discovery(st, hop_limit))
 		return ALLOW(POLC_REASON_NEIGHBOUR_DISCOVERY);
-	return track(skb, st, set);
+	return UNDECIDED;
 }
 
 /* Records what was decided, and counts it. */
@@ -184,28 +205,81 @@ INLINE struct finding decide(struct __sk_buff *skb, struct polc_state *st)
 	return DENY(POLC_REASON_NO_PROGRAM);
 }
 
+/*
+ * A host's untracked policy on what goes out, before tracking. Failsafe ports and
+ * their answers are none of its business: half of a tracked connection must not
+ * go untracked.
+ */
+INLINE struct finding ask_untracked(struct __sk_buff *skb, struct polc_state *st)
+{
+	if (!(polc_config.flags & POLC_CONFIG_UNTRACKED) || is_failsafe(st) || is_failsafe_reply(st))
+		return UNDECIDED;
+	st->flags |= POLC_FLAG_UNTRACKED;
+	bpf_tail_call(skb, &polc_progs, polc_config.untracked_slot);
+	return DENY(POLC_REASON_NO_PROGRAM);
+}
+
 INLINE int enter(struct __sk_buff *skb, __u32 direction)
 {
 	const struct polc_settings *set = settings();
 	struct polc_state *st = packet_state();
+	struct packet packet = { .skb = skb };
 	struct finding found;
 
 	if (!st || !set)
 		return POLC_TC_SHOT;
-	begin(skb, st, set, direction);
-	found = examine(skb, st, set);
+	begin(&packet, st, set, direction);
+	if (is_marked(st, set) || (!direction && is_accepted_at_xdp(skb)))
+		found = ALLOW(POLC_REASON_ANOTHER_PROGRAM);
+	else
+		found = examine(&packet, st);
+	if (!found.verdict && direction)
+		found = ask_untracked(skb, st);
+	if (!found.verdict)
+		found = track(&packet, st, set);
 	if (!found.verdict)
 		found = decide(skb, st);
 	return finish(st, found.verdict, found.reason);
 }
 
+/* What untracked policy left undecided. */
+INLINE int go_on(struct __sk_buff *skb)
+{
+	const struct polc_settings *set = settings();
+	struct polc_state *st = packet_state();
+	struct packet packet = { .skb = skb };
+	struct finding found;
+
+	if (!st || !set)
+		return POLC_TC_SHOT;
+	found = track(&packet, st, set);
+	if (!found.verdict)
+		found = decide(skb, st);
+	return finish(st, found.verdict, found.reason);
+}
+
+/* The end of an untracked policy, of which tracking learns nothing. */
+INLINE int leave_untracked(struct __sk_buff *skb, struct polc_state *st, __u32 verdict)
+{
+	if (verdict != POLC_VERDICT_ALLOW || st->decision != st->pass_decision)
+		return finish(st, verdict, st->reason);
+	st->flags &= ~POLC_FLAG_UNTRACKED;
+	st->decision = POLC_NO_DECISION;
+	st->logged = 0;
+	st->log_decision = POLC_NO_DECISION;
+	bpf_tail_call(skb, &polc_progs, st->next_slot);
+	return finish(st, POLC_VERDICT_DENY, POLC_REASON_NO_PROGRAM);
+}
+
 /* Where a policy program ends. */
-INLINE int leave(__u32 verdict)
+INLINE int leave(struct __sk_buff *skb, __u32 verdict)
 {
 	struct polc_state *st = packet_state();
 
 	if (!st)
 		return POLC_TC_SHOT;
+	if (st->flags & POLC_FLAG_UNTRACKED)
+		return leave_untracked(skb, st, verdict);
 	settle(st, verdict);
 	return finish(st, verdict, st->reason);
 }
@@ -220,16 +294,21 @@ SEC("classifier") int polc_egress(struct __sk_buff *skb)
 	return enter(skb, POLC_FLAG_EGRESS);
 }
 
+SEC("classifier") int polc_tracked(struct __sk_buff *skb)
+{
+	return go_on(skb);
+}
+
 SEC("classifier") int polc_allowed(struct __sk_buff *skb)
 {
-	(void)skb;
-	return leave(POLC_VERDICT_ALLOW);
+	return leave(skb, POLC_VERDICT_ALLOW);
 }
 
 SEC("classifier") int polc_denied(struct __sk_buff *skb)
 {
-	(void)skb;
-	return leave(POLC_VERDICT_DENY);
+	return leave(skb, POLC_VERDICT_DENY);
 }
+
+#include "xdp.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -71,11 +71,44 @@ INLINE __u32 be32(const void *p)
 	return __builtin_bswap32(*(const __u32 *)p);
 }
 
+/* A packet at tc or at XDP; which of both is a constant wherever it is asked. */
+struct packet {
+	int at_xdp;
+	union {
+		struct __sk_buff *skb;
+		struct xdp_md *xdp;
+	};
+};
+
+INLINE __u32 packet_len(const struct packet *packet)
+{
+	__u64 data, end;
+
+	if (!packet->at_xdp)
+		return packet->skb->len;
+	/* The fields are pointers to the verifier, which it subtracts in 64 bits only. */
+	data = packet->xdp->data;
+	end = packet->xdp->data_end;
+	OPAQUE(data);
+	OPAQUE(end);
+	end -= data;
+	OPAQUE(end);
+	return end;
+}
+
+INLINE __u8 *linear(const struct packet *packet, __u32 offset, __u32 size)
+{
+	__u8 *p = (__u8 *)(long)(packet->at_xdp ? packet->xdp->data : packet->skb->data) + offset;
+	__u8 *end = (__u8 *)(long)(packet->at_xdp ? packet->xdp->data_end : packet->skb->data_end);
+
+	return p + size <= end ? p : NULL;
+}
+
 /*
  * `size` bytes at `offset`, or NULL where the packet ends before. Valid until
  * the next call: making bytes linear moves the packet.
  */
-INLINE __u8 *header(struct __sk_buff *skb, __u32 offset, __u32 size)
+INLINE __u8 *header(const struct packet *packet, __u32 offset, __u32 size)
 {
 	__u8 *p;
 
@@ -83,13 +116,12 @@ INLINE __u8 *header(struct __sk_buff *skb, __u32 offset, __u32 size)
 	OPAQUE(offset);
 	if (offset > MAX_OFFSET)
 		return NULL;
-	p = (__u8 *)(long)skb->data + offset;
-	if (p + size <= (__u8 *)(long)skb->data_end)
+	p = linear(packet, offset, size);
+	if (p || packet->at_xdp)
 		return p;
-	if (offset + size > skb->len || bpf_skb_pull_data(skb, offset + size))
+	if (offset + size > packet->skb->len || bpf_skb_pull_data(packet->skb, offset + size))
 		return NULL;
-	p = (__u8 *)(long)skb->data + offset;
-	return p + size <= (__u8 *)(long)skb->data_end ? p : NULL;
+	return linear(packet, offset, size);
 }
 
 /*
@@ -113,9 +145,9 @@ INLINE void copy_address(__u8 *to, const __u8 *from, __u32 words)
 		((__u32 *)to)[i] = ((const __u32 *)from)[i];
 }
 
-INLINE __u32 parse_tcp(struct __sk_buff *skb, struct polc_state *st, __u32 offset, __u32 end)
+INLINE __u32 parse_tcp(const struct packet *packet, struct polc_state *st, __u32 offset, __u32 end)
 {
-	__u8 *p = header(skb, offset, TCP_LEN);
+	__u8 *p = header(packet, offset, TCP_LEN);
 	__u32 len;
 
 	if (!p)
@@ -171,7 +203,7 @@ INLINE __u32 transport_len(const struct polc_state *st)
 }
 
 /* The transport header of a whole packet or a first fragment; `end` is where the IP packet ends. */
-INLINE __u32 parse_transport(struct __sk_buff *skb, struct polc_state *st, __u32 offset, __u32 end)
+INLINE __u32 parse_transport(const struct packet *packet, struct polc_state *st, __u32 offset, __u32 end)
 {
 	__u32 len = transport_len(st);
 	__u8 *p;
@@ -179,11 +211,11 @@ INLINE __u32 parse_transport(struct __sk_buff *skb, struct polc_state *st, __u32
 	st->end = end;
 	if (offset + len > end)
 		return POLC_REASON_MALFORMED;
-	if (offset + len > skb->len)
+	if (offset + len > packet_len(packet))
 		return POLC_REASON_TOO_SHORT;
 	if (!len)
 		return POLC_REASON_NONE;
-	p = header(skb, offset, 8);
+	p = header(packet, offset, 8);
 	if (!p)
 		return POLC_REASON_TOO_SHORT;
 	if (st->protocol == IPPROTO_ICMP || st->protocol == IPPROTO_ICMPV6) {
@@ -200,7 +232,7 @@ INLINE __u32 parse_transport(struct __sk_buff *skb, struct polc_state *st, __u32
 	st->sport = be16(p);
 	st->dport = be16(p + 2);
 	if (st->protocol == IPPROTO_TCP) {
-		__u32 reason = parse_tcp(skb, st, offset, end);
+		__u32 reason = parse_tcp(packet, st, offset, end);
 
 		if (reason)
 			return reason;
@@ -229,9 +261,9 @@ INLINE __u32 parse_fragment(struct polc_state *st, __u32 position, __u32 id, __u
 	return POLC_REASON_NONE;
 }
 
-INLINE __u32 parse_ipv4(struct __sk_buff *skb, struct polc_state *st, __u32 offset)
+INLINE __u32 parse_ipv4(const struct packet *packet, struct polc_state *st, __u32 offset)
 {
-	__u8 *p = header(skb, offset, IPV4_LEN);
+	__u8 *p = header(packet, offset, IPV4_LEN);
 	__u32 len, total, fragment, id, reason;
 
 	if (!p)
@@ -249,18 +281,18 @@ INLINE __u32 parse_ipv4(struct __sk_buff *skb, struct polc_state *st, __u32 offs
 	fragment = be16(p + 6);
 	id = be16(p + 4);
 	/* The kernel's BIG TCP packets do not fit in the field and leave 0 there. */
-	if (total == 0 && skb->len > MAX_DATAGRAM)
-		total = skb->len - offset;
+	if (total == 0 && packet_len(packet) > MAX_DATAGRAM)
+		total = packet_len(packet) - offset;
 	if (len < IPV4_LEN || total < len)
 		return POLC_REASON_MALFORMED;
-	if (offset + len > skb->len)
+	if (offset + len > packet_len(packet))
 		return POLC_REASON_TOO_SHORT;
 	if (fragment & 0x3fff) {
 		reason = parse_fragment(st, fragment & 0x1fff, id, total - len);
 		if (reason || (st->flags & POLC_FLAG_LATER_FRAGMENT))
 			return reason;
 	}
-	return parse_transport(skb, st, offset + len, offset + total);
+	return parse_transport(packet, st, offset + len, offset + total);
 }
 
 INLINE int is_extension(__u8 protocol)
@@ -282,9 +314,9 @@ INLINE __u32 extension_len(__u8 protocol, __u8 field)
  * One extension header at `*offset`; moves on behind it and leaves the next
  * header's number in the state.
  */
-INLINE __u32 parse_extension(struct __sk_buff *skb, struct polc_state *st, __u32 *offset, __u32 end, int *fragmented)
+INLINE __u32 parse_extension(const struct packet *packet, struct polc_state *st, __u32 *offset, __u32 end, int *fragmented)
 {
-	__u8 *p = header(skb, *offset, 8);
+	__u8 *p = header(packet, *offset, 8);
 	__u8 protocol = st->protocol;
 	__u32 len, field, id;
 
@@ -298,7 +330,7 @@ INLINE __u32 parse_extension(struct __sk_buff *skb, struct polc_state *st, __u32
 		return POLC_REASON_MALFORMED;
 	if (*offset + len > end)
 		return POLC_REASON_MALFORMED;
-	if (*offset + len > skb->len)
+	if (*offset + len > packet_len(packet))
 		return POLC_REASON_TOO_SHORT;
 	*offset += len;
 	if (protocol != IPPROTO_FRAGMENT)
@@ -314,9 +346,9 @@ INLINE __u32 parse_extension(struct __sk_buff *skb, struct polc_state *st, __u32
 	return parse_fragment(st, field >> 3, id, end - *offset);
 }
 
-INLINE __u32 parse_ipv6(struct __sk_buff *skb, struct polc_state *st, __u32 offset, __u8 *hop_limit)
+INLINE __u32 parse_ipv6(const struct packet *packet, struct polc_state *st, __u32 offset, __u8 *hop_limit)
 {
-	__u8 *p = header(skb, offset, IPV6_LEN);
+	__u8 *p = header(packet, offset, IPV6_LEN);
 	__u32 end, payload, reason;
 	int fragmented = 0;
 
@@ -341,13 +373,13 @@ INLINE __u32 parse_ipv6(struct __sk_buff *skb, struct polc_state *st, __u32 offs
 		/* RFC 8200, section 4.1: hop-by-hop options stand first or nowhere. */
 		if (st->protocol == IPPROTO_HOPOPTS && i > 0)
 			return POLC_REASON_MALFORMED;
-		reason = parse_extension(skb, st, &offset, end, &fragmented);
+		reason = parse_extension(packet, st, &offset, end, &fragmented);
 		if (reason || (st->flags & POLC_FLAG_LATER_FRAGMENT))
 			return reason;
 	}
 	if (is_extension(st->protocol))
 		return POLC_REASON_UNSUPPORTED;
-	return parse_transport(skb, st, offset, end);
+	return parse_transport(packet, st, offset, end);
 }
 
 INLINE int is_vlan(__u16 ethertype)
@@ -360,9 +392,9 @@ INLINE int is_vlan(__u16 ethertype)
  * packet that the rest of the program may decide about; POLC_REASON_NOT_IP:
  * nothing for policy; anything else: to be dropped for that reason.
  */
-INLINE __u32 parse(struct __sk_buff *skb, struct polc_state *st, __u8 *hop_limit)
+INLINE __u32 parse(const struct packet *packet, struct polc_state *st, __u8 *hop_limit)
 {
-	__u8 *p = header(skb, 0, ETH_LEN);
+	__u8 *p = header(packet, 0, ETH_LEN);
 	__u32 offset = ETH_LEN;
 	__u16 ethertype;
 
@@ -371,7 +403,7 @@ INLINE __u32 parse(struct __sk_buff *skb, struct polc_state *st, __u8 *hop_limit
 	ethertype = be16(p + 12);
 	/* The kernel takes the outermost tag out of the packet in most cases; further ones stay. */
 	for (int i = 0; i < MAX_VLAN_TAGS && is_vlan(ethertype); i++) {
-		p = header(skb, offset, VLAN_LEN);
+		p = header(packet, offset, VLAN_LEN);
 		if (!p)
 			return POLC_REASON_TOO_SHORT;
 		ethertype = be16(p + 2);
@@ -381,9 +413,9 @@ INLINE __u32 parse(struct __sk_buff *skb, struct polc_state *st, __u8 *hop_limit
 		return POLC_REASON_UNSUPPORTED;
 	offset = forget(st, offset);
 	if (ethertype == ETHERTYPE_IPV4)
-		return parse_ipv4(skb, st, offset);
+		return parse_ipv4(packet, st, offset);
 	if (ethertype == ETHERTYPE_IPV6)
-		return parse_ipv6(skb, st, offset, hop_limit);
+		return parse_ipv6(packet, st, offset, hop_limit);
 	return POLC_REASON_NOT_IP;
 }
 

@@ -20,9 +20,9 @@ enum {
 };
 
 /* `size` bytes of the quote, inside the IP packet and inside the bytes that are there. */
-INLINE __u8 *quoted(struct __sk_buff *skb, const struct polc_state *st, __u32 offset, __u32 size)
+INLINE __u8 *quoted(const struct packet *packet, const struct polc_state *st, __u32 offset, __u32 size)
 {
-	return offset + size <= st->end ? header(skb, offset, size) : NULL;
+	return offset + size <= st->end ? header(packet, offset, size) : NULL;
 }
 
 INLINE int is_same_address(const __u8 *left, const __u8 *right, __u32 words)
@@ -35,9 +35,9 @@ INLINE int is_same_address(const __u8 *left, const __u8 *right, __u32 words)
 }
 
 /* Fills in protocol and addresses; gives the offset of the transport header, or 0. */
-INLINE __u32 quote_ipv4(struct __sk_buff *skb, struct polc_state *st, struct polc_conntrack_key *key, int egress)
+INLINE __u32 quote_ipv4(const struct packet *packet, struct polc_state *st, struct polc_conntrack_key *key, int egress)
 {
-	__u8 *p = quoted(skb, st, st->quote, IPV4_LEN);
+	__u8 *p = quoted(packet, st, st->quote, IPV4_LEN);
 	__u32 len;
 
 	if (!p || p[0] >> 4 != 4 || (be16(p + 6) & 0x1fff) || !is_same_address(p + 12, st->dst, 1))
@@ -51,9 +51,9 @@ INLINE __u32 quote_ipv4(struct __sk_buff *skb, struct polc_state *st, struct pol
 	return forget(st, st->quote + len);
 }
 
-INLINE __u32 quote_ipv6(struct __sk_buff *skb, struct polc_state *st, struct polc_conntrack_key *key, int egress)
+INLINE __u32 quote_ipv6(const struct packet *packet, struct polc_state *st, struct polc_conntrack_key *key, int egress)
 {
-	__u8 *p = quoted(skb, st, st->quote, IPV6_LEN);
+	__u8 *p = quoted(packet, st, st->quote, IPV6_LEN);
 	__u32 offset = st->quote + IPV6_LEN;
 	__u8 protocol;
 
@@ -63,7 +63,7 @@ INLINE __u32 quote_ipv6(struct __sk_buff *skb, struct polc_state *st, struct pol
 	copy_address(egress ? key->local : key->remote, p + 8, 4);
 	copy_address(egress ? key->remote : key->local, p + 24, 4);
 	for (int i = 0; i < MAX_QUOTED_EXTENSIONS && is_extension(protocol); i++) {
-		p = quoted(skb, st, offset, 8);
+		p = quoted(packet, st, offset, 8);
 		if (!p || (protocol == IPPROTO_FRAGMENT && (be16(p + 2) & 0xfff8)))
 			return 0;
 		offset = forget(st, offset + extension_len(protocol, p[1]));
@@ -74,7 +74,7 @@ INLINE __u32 quote_ipv6(struct __sk_buff *skb, struct polc_state *st, struct pol
 }
 
 /* Fills in what the quoted transport header says; 0 if it names no connection. */
-INLINE int quote_transport(struct __sk_buff *skb, const struct polc_state *st, struct polc_conntrack_key *key,
+INLINE int quote_transport(const struct packet *packet, const struct polc_state *st, struct polc_conntrack_key *key,
 			   __u32 offset, int egress)
 {
 	int icmp = key->protocol == (st->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6);
@@ -82,7 +82,7 @@ INLINE int quote_transport(struct __sk_buff *skb, const struct polc_state *st, s
 
 	if (!icmp && key->protocol != IPPROTO_TCP && key->protocol != IPPROTO_UDP && key->protocol != IPPROTO_SCTP)
 		return 1;
-	p = quoted(skb, st, offset, QUOTED_TRANSPORT);
+	p = quoted(packet, st, offset, QUOTED_TRANSPORT);
 	if (!p)
 		return 0;
 	if (!icmp) {
@@ -98,7 +98,7 @@ INLINE int quote_transport(struct __sk_buff *skb, const struct polc_state *st, s
 }
 
 /* Whether an ICMP error belongs to a live connection that policy still stands by. */
-INLINE int quote_passes(struct __sk_buff *skb, struct polc_state *st, int recheck)
+INLINE int quote_passes(const struct packet *packet, struct polc_state *st, int recheck)
 {
 	/* The quoted packet went the other way. */
 	int egress = !(st->flags & POLC_FLAG_EGRESS);
@@ -108,8 +108,8 @@ INLINE int quote_passes(struct __sk_buff *skb, struct polc_state *st, int rechec
 
 	key.endpoint = st->endpoint;
 	key.family = st->family;
-	offset = st->family == 4 ? quote_ipv4(skb, st, &key, egress) : quote_ipv6(skb, st, &key, egress);
-	if (!offset || !quote_transport(skb, st, &key, offset, egress))
+	offset = st->family == 4 ? quote_ipv4(packet, st, &key, egress) : quote_ipv6(packet, st, &key, egress);
+	if (!offset || !quote_transport(packet, st, &key, offset, egress))
 		return 0;
 	entry = conntrack_find(st, &key);
 	return entry && !(recheck && is_stale(st, entry));

@@ -18,7 +18,8 @@ pub mod failsafe;
 pub mod header;
 
 pub use config::{
-    CONFIG_FAILSAFES, CONFIG_REPLAY_CLOCK, CONFIG_SIZE, CONFIG_STATELESS, CONFIG_UNTRACKED, NO_SLOT,
+    CONFIG_FAILSAFES, CONFIG_REPLAY_CLOCK, CONFIG_SIZE, CONFIG_STATELESS, CONFIG_UNTRACKED, CONFIG_XDP,
+    NO_SLOT,
 };
 
 /// Version of everything in this module. A pinned map or object of another
@@ -248,6 +249,8 @@ reasons! {
     /// Another program accepted the packet before: untracked policy at XDP, or
     /// whoever sets the mark of [`config::Settings::accept_mark`].
     REASON_ANOTHER_PROGRAM = 11, "another-program";
+    /// Untracked policy at XDP has nothing to say: the packet goes on to tc.
+    REASON_PASSED_ON = 12, "passed-on";
 }
 
 /// Reasons a counter row has room for, for each verdict.

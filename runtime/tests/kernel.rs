@@ -117,6 +117,13 @@ fn every_length_has_a_verdict() {
 }
 
 #[test]
+fn every_entry_program_verifies() {
+    let image = allow_port(443);
+    let Some(kernel) = kernel(&specs(&image), false) else { return };
+    assert_eq!(kernel.verify_entry().unwrap(), 8);
+}
+
+#[test]
 fn measures_entry_and_policy() {
     let image = allow_port(443);
     let Some(mut kernel) = kernel(&specs(&image), true) else { return };

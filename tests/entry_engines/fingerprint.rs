@@ -13,6 +13,10 @@ use polc_compiler::ir::{Action, Decision, DecisionData, DecisionKind, Direction,
 const DECISIONS: i32 = 0xfff;
 /// Bits of the hash of which one must be set for the packet to pass.
 const ALLOW: i32 = 0x30;
+/// Bit of the hash with which an untracked policy is silent.
+const SILENT: i32 = 0x40;
+/// The decision with which it says so.
+pub const PASS_DECISION: u32 = DECISIONS as u32 + 1;
 /// The facts lie in the first words of the state; the last of these is the flags.
 const WORDS: i16 = abi::STATE_FLAGS.offset / 4 + 1;
 const FACT_FLAGS: u32 = abi::FLAG_PORTS | abi::FLAG_ICMP;
@@ -20,10 +24,18 @@ const FACT_FLAGS: u32 = abi::FLAG_PORTS | abi::FLAG_ICMP;
 /// What the policy says, computed from the flow. Policies of different salts have
 /// nothing in common.
 pub fn outcome(salt: u16, flow: &Flow) -> Outcome {
-    let hash =
-        words(flow).iter().fold(salt.into(), |hash: u32, word| hash.wrapping_mul(31).wrapping_add(*word));
+    let hash = hash(salt, flow);
     let verdict = if hash & ALLOW as u32 != 0 { Verdict::Allow } else { Verdict::Deny };
     Outcome { verdict, decision: Decision::from_u32(hash & DECISIONS as u32), logged: Vec::new() }
+}
+
+/// What an untracked policy says, where it is not silent.
+pub fn untracked(salt: u16, flow: &Flow) -> Option<Outcome> {
+    (hash(salt, flow) & SILENT as u32 == 0).then(|| outcome(salt, flow))
+}
+
+fn hash(salt: u16, flow: &Flow) -> u32 {
+    words(flow).iter().fold(salt.into(), |hash: u32, word| hash.wrapping_mul(31).wrapping_add(*word))
 }
 
 /// The words of the packet state that hold these facts.
@@ -48,8 +60,17 @@ fn words(flow: &Flow) -> Vec<u32> {
     words
 }
 
+/// The same untracked policy as a program.
+pub fn untracked_image(direction: Direction, salt: u16) -> PolicyImage {
+    image_of(direction, program(salt, true))
+}
+
 /// The same policy as a program.
 pub fn image(direction: Direction, salt: u16) -> PolicyImage {
+    image_of(direction, program(salt, false))
+}
+
+fn image_of(direction: Direction, program: Program) -> PolicyImage {
     let decision = DecisionData {
         kind: DecisionKind::Rule,
         api: String::new(),
@@ -64,9 +85,9 @@ pub fn image(direction: Direction, salt: u16) -> PolicyImage {
     PolicyImage {
         name: "fingerprint".into(),
         direction,
-        programs: vec![program(salt)],
+        programs: vec![program],
         maps: Vec::new(),
-        decisions: vec![decision; DECISIONS as usize + 1],
+        decisions: vec![decision; PASS_DECISION as usize + 1],
         files: Vec::new(),
         hits: Vec::new(),
     }
@@ -76,7 +97,7 @@ const CONTEXT: Reg = Reg::R6;
 const STATE: Reg = Reg::R7;
 const HASH: Reg = Reg::R8;
 
-fn program(salt: u16) -> Program {
+fn program(salt: u16, untracked: bool) -> Program {
     let mut a = Assembler::new();
     let (found, denied) = (a.new_label(), a.new_label());
     a.push(Insn::mov(CONTEXT, Reg::R1));
@@ -102,6 +123,15 @@ fn program(salt: u16) -> Program {
     a.push(w32(AluOp::And, Reg::R1, DECISIONS));
     a.push(Insn::store(Size::B4, STATE, abi::STATE_DECISION.offset, Reg::R1));
     set(&mut a, abi::STATE_REASON, abi::REASON_POLICY);
+    if untracked {
+        let speaks = a.new_label();
+        a.push(Insn::mov(Reg::R1, HASH));
+        a.push(w32(AluOp::And, Reg::R1, SILENT));
+        a.jump_if(Width::W32, Cond::Eq, Reg::R1, 0, speaks);
+        set(&mut a, abi::STATE_DECISION, PASS_DECISION);
+        end(&mut a, abi::VERDICT_ALLOW, abi::SLOT_ALLOWED);
+        a.bind(speaks).unwrap();
+    }
     a.push(w32(AluOp::And, HASH, ALLOW));
     a.jump_if(Width::W32, Cond::Eq, HASH, 0, denied);
     end(&mut a, abi::VERDICT_ALLOW, abi::SLOT_ALLOWED);

@@ -33,15 +33,21 @@ struct Mode {
     replace_every: Option<usize>,
     /// The first endpoint is a host with [`failsafes::PORTS`].
     host: bool,
+    /// It has untracked policy in both directions.
+    untracked: bool,
 }
 
-const MODES: [Mode; 5] = [
-    Mode { stateless: false, recheck: false, replace_every: None, host: false },
-    Mode { stateless: true, recheck: false, replace_every: None, host: true },
-    Mode { stateless: false, recheck: false, replace_every: Some(97), host: false },
-    Mode { stateless: false, recheck: true, replace_every: Some(31), host: false },
-    Mode { stateless: false, recheck: true, replace_every: Some(53), host: true },
+const MODES: [Mode; 6] = [
+    Mode { stateless: false, recheck: false, replace_every: None, host: false, untracked: false },
+    Mode { stateless: true, recheck: false, replace_every: None, host: true, untracked: false },
+    Mode { stateless: false, recheck: false, replace_every: Some(97), host: false, untracked: false },
+    Mode { stateless: false, recheck: true, replace_every: Some(31), host: false, untracked: false },
+    Mode { stateless: false, recheck: true, replace_every: Some(53), host: true, untracked: false },
+    Mode { stateless: false, recheck: true, replace_every: Some(71), host: true, untracked: true },
 ];
+
+/// What tells untracked policy from the others.
+const UNTRACKED_SALT: u16 = 0x7abc;
 
 fn reference(mode: Mode) -> Reference {
     let attachment = |(endpoint, direction)| ReferenceAttachment {
@@ -53,6 +59,11 @@ fn reference(mode: Mode) -> Reference {
     let mut reference = Reference::new(ATTACHMENTS.map(attachment).into(), options);
     if mode.host {
         reference.open_failsafes(ATTACHMENTS[0].0, &failsafes::ports());
+    }
+    if mode.untracked {
+        for at in [Attachment(0), Attachment(1)] {
+            reference.set_untracked(at, Box::new(|flow| fingerprint::untracked(UNTRACKED_SALT, flow)));
+        }
     }
     reference
 }
@@ -72,6 +83,12 @@ fn vm(engine: VmEngine, mode: Mode) -> Vm {
         vm.open_failsafes(&failsafes::ports()).unwrap();
         vm.set_host(Attachment(0)).unwrap();
         vm.set_host(Attachment(1)).unwrap();
+    }
+    if mode.untracked {
+        for at in [0, 1] {
+            let image = fingerprint::untracked_image(ATTACHMENTS[at].1, UNTRACKED_SALT);
+            vm.set_untracked(Attachment(at as u32), &image, fingerprint::PASS_DECISION).unwrap();
+        }
     }
     vm
 }
@@ -170,6 +187,17 @@ fn drawn_packets_meet_every_reason() {
         assert!(times >= least, "reason {reason} {verdict:?} met {times} times; all: {met:?}");
     }
     assert!(errors.iter().all(|n| *n >= 100), "{errors:?} ICMP errors of a connection");
+}
+
+#[test]
+fn drawn_packets_meet_untracked_policy() {
+    let found = |untracked: bool| {
+        let mut all = Vec::new();
+        run(None, Mode { untracked, ..MODES[4] }, (1, 20_000), |_, found| all.push(found));
+        all
+    };
+    let differ = found(true).iter().zip(found(false)).filter(|(with, without)| **with != *without).count();
+    assert!(differ > 1000, "{differ} packets");
 }
 
 /// With policies that change, keeping and deciding anew must differ.

@@ -102,6 +102,7 @@ fn examples() {
             let specs = compiled.specs();
             let mut vm = Vm::new(ENTRY, &specs, VmOptions { stateless, ..VmOptions::default() }).unwrap();
             let mut kernel = KernelEngine::new(ENTRY, &specs, stateless).unwrap();
+            kernel.verify_entry().unwrap();
             let want = compiled.run(&mut vm, example.traffic);
             let got = compiled.run(&mut kernel, example.traffic);
             assert!(want.len() > 100, "{}: {} records", example.name, want.len());

@@ -15,6 +15,9 @@ pub const CONFIG_REPLAY_CLOCK: u32 = 2;
 pub const CONFIG_FAILSAFES: u32 = 4;
 /// A host endpoint's egress with untracked policy, which comes first.
 pub const CONFIG_UNTRACKED: u32 = 8;
+/// A host endpoint's ingress at an interface whose XDP program is
+/// [`super::PROG_XDP`]: what that accepted passes.
+pub const CONFIG_XDP: u32 = 16;
 
 /// Size of `struct polc_config` in bytes.
 pub const CONFIG_SIZE: u32 = 4 * CONFIG_FIELDS.len() as u32;

@@ -29,7 +29,7 @@ pub fn c_header() -> String {
     h
 }
 
-fn constants() -> [(&'static str, u32); 43] {
+fn constants() -> [(&'static str, u32); 44] {
     [
         ("ABI_VERSION", ABI_VERSION),
         ("PROGS_ENTRIES", PROGS_ENTRIES),
@@ -64,6 +64,7 @@ fn constants() -> [(&'static str, u32); 43] {
         ("CONFIG_REPLAY_CLOCK", CONFIG_REPLAY_CLOCK),
         ("CONFIG_FAILSAFES", CONFIG_FAILSAFES),
         ("CONFIG_UNTRACKED", CONFIG_UNTRACKED),
+        ("CONFIG_XDP", CONFIG_XDP),
         ("SETTING_RECHECK", config::SETTING_RECHECK),
         ("SETTING_LOG", config::SETTING_LOG),
         ("FAILSAFE_PORTS", failsafe::MAX_PORTS),

@@ -10,6 +10,7 @@ mod listing;
 mod shared;
 mod source;
 mod update;
+mod xdp;
 
 pub use debug::{DebugInfo, debug_info};
 pub use elf::{ElfError, LICENSE, elf};
@@ -17,6 +18,7 @@ pub use listing::listing;
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
 pub use update::Store;
+pub use xdp::{OpenExit, for_xdp};
 
 use crate::bpf::Code;
 use crate::ir::{Chain, Criterion, Decision, DecisionData, Direction, Origin, Rule};

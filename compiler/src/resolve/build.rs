@@ -40,15 +40,34 @@ pub(super) fn build(cluster: &Cluster, subject: &Subject<'_>, direction: Directi
         builder.failsafes(node);
     }
     for stage in [Stage::Untracked, Stage::PreDnat, Stage::Normal] {
-        let asked = |p: &&PolicyData| p.stage == stage && p.governs(direction);
-        let policies: Vec<&PolicyData> =
-            subject.policies.iter().map(|p| &cluster.policies[*p]).filter(asked).collect();
-        for tier in policies.chunk_by(|a, b| a.tier == b.tier) {
-            builder.tier(stage, tier, subject.node);
-        }
+        builder.stage(stage, subject);
     }
     builder.profiles(subject.profiles);
     builder.ir
+}
+
+/// Builds an IR of the untracked policies alone, and gives the decision that lets
+/// all other packets pass; `None` if there is no such policy.
+pub(super) fn build_untracked(
+    cluster: &Cluster,
+    subject: &Subject<'_>,
+    direction: Direction,
+) -> Option<(PolicyIr, Decision)> {
+    let ir = PolicyIr::new(&subject.name, direction);
+    let mut builder = Builder { cluster, ir, sets: HashMap::new(), files: HashMap::new() };
+    builder.stage(Stage::Untracked, subject);
+    if builder.ir.order.is_empty() {
+        return None;
+    }
+    let others = builder.ir.decisions.push(built_in(DecisionKind::TierDefault, "", Action::Pass));
+    let rule = builder.ir.rules.push(RuleData {
+        matches: Match::default(),
+        action: Action::Allow,
+        decision: others,
+        origins: RuleOrigins::default(),
+    });
+    builder.chain("no untracked policy".into(), vec![rule], ChainEnd::Deny(others));
+    Some((builder.ir, others))
 }
 
 struct Builder<'c> {
@@ -59,6 +78,17 @@ struct Builder<'c> {
 }
 
 impl Builder<'_> {
+    /// The chains of one stage, tier by tier.
+    fn stage(&mut self, stage: Stage, subject: &Subject<'_>) {
+        let (cluster, direction) = (self.cluster, self.ir.direction);
+        let asked = |p: &&PolicyData| p.stage == stage && p.governs(direction);
+        let policies: Vec<&PolicyData> =
+            subject.policies.iter().map(|p| &cluster.policies[*p]).filter(asked).collect();
+        for tier in policies.chunk_by(|a, b| a.tier == b.tier) {
+            self.tier(stage, tier, subject.node);
+        }
+    }
+
     /// A chain that lets failsafe ports through.
     fn failsafes(&mut self, node: &str) {
         let (cluster, direction) = (self.cluster, self.ir.direction);

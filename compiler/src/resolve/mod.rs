@@ -44,7 +44,7 @@ pub use policy::{PolicyData, Stage};
 pub use tiers::TierData;
 
 use crate::diag::{Diagnostic, Sources};
-use crate::ir::{AddrSet, AddrSetData, Direction, File, PolicyIr};
+use crate::ir::{AddrSet, AddrSetData, Decision, Direction, File, PolicyIr};
 use crate::manifest::Objects;
 use crate::selector::Selector;
 use build::Subject;
@@ -171,6 +171,24 @@ impl Cluster {
             node: data.node.as_deref(),
         };
         build::build(self, &subject, direction)
+    }
+
+    /// What untracked policy alone says at a host endpoint, and the decision with
+    /// which it lets pass what it has nothing to say about; `None` without such
+    /// policy. It has no failsafe ports: who runs it asks for them first.
+    pub fn resolve_untracked(
+        &self,
+        endpoint: Endpoint,
+        direction: Direction,
+    ) -> Option<(PolicyIr, Decision)> {
+        let data = &self.inventory.endpoints[endpoint];
+        let subject = Subject {
+            name: data.display_name(),
+            policies: self.selecting(endpoint),
+            profiles: &[],
+            node: data.node.as_deref(),
+        };
+        build::build_untracked(self, &subject, direction)
     }
 
     /// Failsafe ports of a host endpoint for packets of a direction: protocol,

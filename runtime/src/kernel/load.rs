@@ -1,7 +1,7 @@
 //! Loads objects through aya and fills the maps of images.
 
 use aya::maps::{Map, MapData, ProgramArray};
-use aya::programs::SchedClassifier;
+use aya::programs::{Program, SchedClassifier};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use polc_compiler::abi;
 use polc_compiler::abi::config::Config;
@@ -46,6 +46,16 @@ pub(super) fn load_program<'a>(
     let program: &mut SchedClassifier = program.try_into().map_err(|e| kernel(name, e))?;
     program.load().map_err(|e| kernel(&format!("loading program `{name}`"), e))?;
     Ok(program)
+}
+
+/// Loads a program of either type.
+pub(super) fn load_any(object: &mut Ebpf, name: &str) -> Result<(), EngineError> {
+    let loaded = match object.program_mut(name) {
+        Some(Program::SchedClassifier(program)) => program.load(),
+        Some(Program::Xdp(program)) => program.load(),
+        _ => return Err(refused(format!("program `{name}` is missing"))),
+    };
+    loaded.map_err(|e| kernel(&format!("loading program `{name}`"), e))
 }
 
 /// The shared program array.

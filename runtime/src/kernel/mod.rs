@@ -54,7 +54,7 @@ pub use self::pins::Pins;
 pub use self::record::{DecisionRecord, ImageRecord, InterfaceRecord, Place, SetRecord};
 pub use self::view::{Attachment as InterfaceStatus, DirectionStatus, View};
 use crate::sys::{CpuPin, PrivateBpfFs};
-use crate::vm::object::EntryObject;
+use crate::vm::object::{EntryObject, PROGRAMS};
 use crate::{Attachment, AttachmentSpec, Engine, EngineError, Evaluation, Packet};
 
 /// Most bytes of a packet that are run: with its head and tail room they fit the
@@ -187,6 +187,21 @@ impl KernelEngine {
             self.images.get_mut(image).ok_or_else(|| refused(format!("no image {image}")))?.first()?;
         let policy = median(|| run(policy, &frame, &context, repeat).map(|(_, ns)| ns))?;
         Ok((whole, policy))
+    }
+
+    /// Loads every program of the entry object, at tc and at XDP, with all that a
+    /// host endpoint's configuration may ask for; gives their number.
+    ///
+    /// # Errors
+    /// [`EngineError::Kernel`] with the verifier's log.
+    pub fn verify_entry(&self) -> Result<usize, EngineError> {
+        let flags = abi::CONFIG_FAILSAFES | abi::CONFIG_UNTRACKED | abi::CONFIG_XDP;
+        let config = Config { policy_slot: abi::SLOT_FIRST_POLICY, flags, ..Config::default() };
+        let mut entry = load::load_entry(&self.entry, &self.fs, &config)?;
+        for name in PROGRAMS {
+            load::load_any(&mut entry, name)?;
+        }
+        Ok(PROGRAMS.len())
     }
 
     fn attached(&mut self, at: Attachment) -> Result<&mut Attached, EngineError> {

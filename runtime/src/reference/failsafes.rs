@@ -27,4 +27,17 @@ impl Failsafes {
         let admits = |net: &Option<IpNet>| net.is_none_or(|net| net.contains(&far));
         self.open.iter().any(|(at, port, net)| (*at, *port) == (endpoint, asked) && admits(net))
     }
+
+    /// Whether a packet goes to an open port, or may answer one that goes to an
+    /// open port of the other direction.
+    pub(super) fn concern(&self, endpoint: u32, direction: Direction, flow: &Flow) -> bool {
+        let answered = Flow {
+            src: flow.dst,
+            dst: flow.src,
+            ports: flow.ports.map(|(sport, dport)| (dport, sport)),
+            ..*flow
+        };
+        let other = super::tracking::opposite(direction);
+        self.admit(endpoint, direction, flow) || self.admit(endpoint, other, &answered)
+    }
 }

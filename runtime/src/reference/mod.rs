@@ -9,6 +9,8 @@
 //! recently used entry, the tables here forget nothing. Cost: the policy
 //! function's, and a look-up in a B-tree.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use polc_compiler::abi;
 use polc_compiler::abi::failsafe::Port;
@@ -54,14 +56,18 @@ pub struct Reference {
     options: ReferenceOptions,
     tracking: Tracking,
     failsafes: Failsafes,
+    untracked: BTreeMap<u32, Untracked>,
 }
+
+/// What untracked policy says about a packet; `None`: nothing.
+pub type Untracked = Box<dyn Fn(&Flow) -> Option<Outcome>>;
 
 impl Reference {
     /// An engine for these attachments, which has seen no packet yet.
     pub fn new(attachments: Vec<ReferenceAttachment>, options: ReferenceOptions) -> Self {
         let generations = vec![0; attachments.len()];
         let (tracking, failsafes) = (Tracking::default(), Failsafes::default());
-        Self { attachments, generations, options, tracking, failsafes }
+        Self { attachments, generations, options, tracking, failsafes, untracked: BTreeMap::new() }
     }
 
     /// Replaces the policy of an attachment from the next packet on; does nothing
@@ -77,6 +83,21 @@ impl Reference {
     /// all), whatever policy says.
     pub fn open_failsafes(&mut self, endpoint: u32, ports: &[(Port, Vec<Option<IpNet>>)]) {
         self.failsafes.open(endpoint, ports);
+    }
+
+    /// Gives an attachment an untracked policy, which is asked before tracking.
+    pub fn set_untracked(&mut self, at: Attachment, policy: Untracked) {
+        self.untracked.insert(at.0, policy);
+    }
+
+    /// What untracked policy says about a packet that is none of failsafe ports.
+    fn untracked(&self, at: Attachment, flow: &Flow) -> Option<Evaluation> {
+        let policy = self.untracked.get(&at.0)?;
+        let ReferenceAttachment { endpoint, direction, .. } = self.attachments[at.0 as usize];
+        if self.failsafes.concern(endpoint, direction, flow) {
+            return None;
+        }
+        policy(flow).map(|outcome| from_policy(&outcome))
     }
 
     /// The attachment of an endpoint's direction.
@@ -143,6 +164,9 @@ impl Engine for Reference {
         if headers.neighbour_discovery {
             return Ok(without_policy(Verdict::Allow, abi::REASON_NEIGHBOUR_DISCOVERY));
         }
+        if let Some(evaluation) = self.untracked(at, &headers.flow) {
+            return Ok(evaluation);
+        }
         Ok(match self.options.stateless {
             true => self.decide(index, &headers.flow),
             false => self.tracked(index, &headers, packet.now),
@@ -164,7 +188,10 @@ fn answered(headers: &Headers) -> Flow {
 }
 
 fn by_policy(attachment: &ReferenceAttachment, flow: &Flow) -> Evaluation {
-    let outcome = (attachment.policy)(flow);
+    from_policy(&(attachment.policy)(flow))
+}
+
+fn from_policy(outcome: &Outcome) -> Evaluation {
     Evaluation {
         verdict: outcome.verdict,
         reason: abi::REASON_POLICY,

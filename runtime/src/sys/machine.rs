@@ -132,6 +132,7 @@ pub(crate) const HELPERS: &[(u32, &str, rbpf::ebpf::Helper)] = &[
     (12, "tail_call", trampoline::<12>),
     (26, "skb_load_bytes", trampoline::<26>),
     (39, "skb_pull_data", trampoline::<39>),
+    (54, "xdp_adjust_meta", trampoline::<54>),
     (125, "ktime_get_boot_ns", trampoline::<125>),
     (130, "ringbuf_output", trampoline::<130>),
 ];

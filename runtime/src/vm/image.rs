@@ -215,8 +215,9 @@ impl Vm {
 
     fn unload(&mut self, image: Loaded) {
         // No program may find one that is gone.
-        for slot in [abi::SLOT_FIRST_POLICY, super::PEER_SLOT] {
+        for slot in [abi::SLOT_FIRST_POLICY, super::PEER_SLOT, super::UNTRACKED_SLOT] {
             self.world.set_program(self.program_array, slot, None);
+            self.world.set_program(self.xdp_array, slot, None);
         }
         self.current = None;
         image.programs.iter().for_each(|p| self.programs.remove(*p));

@@ -36,6 +36,7 @@ mod maps;
 pub(crate) mod object;
 mod region;
 mod trace;
+mod untracked;
 mod world;
 
 use polc_compiler::abi;
@@ -61,6 +62,12 @@ pub const MAX_PACKET: usize = 1 << 16;
 const CONTEXT_BYTES: usize = 192;
 /// Slot of the policy of the selected endpoint's other direction.
 const PEER_SLOT: u32 = abi::SLOT_FIRST_POLICY + 1;
+/// Slot of its untracked policy, at tc or at XDP.
+const UNTRACKED_SLOT: u32 = abi::SLOT_FIRST_POLICY + 2;
+/// Slot of the program where a packet goes on behind that.
+const NEXT_SLOT: u32 = abi::SLOT_FIRST_POLICY + 3;
+/// Room for metadata before a packet.
+const META: u64 = 32;
 /// Spare address space for images that are larger than those they replace.
 const HEADROOM: u64 = 64 << 20;
 
@@ -84,9 +91,10 @@ pub struct Vm {
     pages: Pages,
     programs: Programs,
     /// Program numbers, in the order of [`object::PROGRAMS`].
-    entry: [u32; 4],
+    entry: [u32; object::PROGRAMS.len()],
     addresses: Addresses,
     program_array: MapId,
+    xdp_array: MapId,
     failsafes: MapId,
     log: MapId,
     images: Vec<Option<Loaded>>,
@@ -117,6 +125,9 @@ struct Attached {
     host: bool,
     /// Index of the attachment of the endpoint's other direction.
     peer: Option<usize>,
+    /// Untracked policy: index in [`Vm::images`], and the decision with which it
+    /// lets pass.
+    untracked: Option<(usize, u32)>,
 }
 
 impl Vm {
@@ -134,12 +145,13 @@ impl Vm {
         let (arena, fixed) = reserve(&entry, specs)?;
         let base = u64::from(arena.base());
         let end = base + arena.size() as u64;
-        let context = base + MAX_PACKET as u64;
+        let context = base + META + MAX_PACKET as u64;
         let world = World {
             arena,
             context,
-            packet: base,
+            packet: base + META,
             packet_len: 0,
+            meta: None,
             now: 0,
             maps: Vec::new(),
             next: None,
@@ -152,9 +164,10 @@ impl Vm {
             // The last page stays free: rbpf's range check needs some slack.
             pages: Pages::new(base + fixed, end - base - fixed - pages(1)),
             programs: Programs::default(),
-            entry: [0; 4],
+            entry: [0; object::PROGRAMS.len()],
             addresses: Addresses::default(),
             program_array: 0,
+            xdp_array: 0,
             failsafes: 0,
             log: 0,
             images: Vec::new(),
@@ -213,13 +226,14 @@ impl Vm {
         let config = Config {
             policy_slot: abi::SLOT_FIRST_POLICY,
             endpoint: attached.endpoint,
-            flags: abi::CONFIG_REPLAY_CLOCK | stateless | host,
+            flags: abi::CONFIG_REPLAY_CLOCK | stateless | host | attached.untracked_flag(),
             peer_slot: PEER_SLOT,
-            ..Config::default()
+            counters: 0,
+            untracked_slot: UNTRACKED_SLOT,
+            next_slot: NEXT_SLOT,
+            pass_decision: attached.untracked.map_or(abi::NO_DECISION, |(_, decision)| decision),
         };
-        for (at, value) in (self.addresses.config..).step_by(4).zip(config.words()) {
-            self.world.arena.write_u32(at, value);
-        }
+        write_config(&self.world.arena, self.addresses.config, &config);
         let first = |attached: &Attached| {
             let image = self.images.get(attached.image).and_then(Option::as_ref);
             image.and_then(|i| i.programs.first().copied())
@@ -229,6 +243,7 @@ impl Vm {
         {
             self.world.set_program(self.program_array, slot, program);
         }
+        self.place_untracked(at);
         self.current = Some(at);
         Ok(())
     }
@@ -251,6 +266,7 @@ impl Vm {
             (52, (packet.now >> 32) as u32),
             (76, start),
             (80, start + data.len() as u32),
+            (140, start),
         ];
         for (offset, value) in fields {
             world.arena.write_u32(world.context + offset, value);
@@ -286,6 +302,9 @@ impl Vm {
 impl Engine for Vm {
     fn evaluate(&mut self, at: Attachment, packet: Packet<'_>) -> Result<Evaluation, EngineError> {
         self.select(at)?;
+        if let Some(decided) = self.at_xdp(at, packet)? {
+            return Ok(decided);
+        }
         self.place(packet);
         let program = match self.attachments[at.0 as usize].direction {
             Direction::Ingress => self.entry[0],
@@ -309,6 +328,7 @@ impl Vm {
                 abi::SETTINGS_MAP => self.addresses.settings = at,
                 abi::GENERATIONS_MAP => self.addresses.generations = at,
                 abi::PROGS_MAP => self.program_array = id,
+                abi::XDP_PROGS_MAP => self.xdp_array = id,
                 abi::FAILSAFES_MAP => self.failsafes = id,
                 abi::LOG_MAP => self.log = id,
                 _ => {}
@@ -322,8 +342,15 @@ impl Vm {
             self.entry[i] =
                 self.programs.add(name, slots, resolve, self.options.engine, &self.world.arena)?;
         }
-        for (slot, program) in [(abi::SLOT_ALLOWED, self.entry[2]), (abi::SLOT_DENIED, self.entry[3])] {
-            self.world.set_program(self.program_array, slot, Some(program));
+        let [_, _, allowed, denied, tracked, _, xdp_allowed, xdp_denied] = self.entry;
+        for (array, slot, program) in [
+            (self.program_array, abi::SLOT_ALLOWED, allowed),
+            (self.program_array, abi::SLOT_DENIED, denied),
+            (self.program_array, NEXT_SLOT, tracked),
+            (self.xdp_array, abi::SLOT_ALLOWED, xdp_allowed),
+            (self.xdp_array, abi::SLOT_DENIED, xdp_denied),
+        ] {
+            self.world.set_program(array, slot, Some(program));
         }
         Ok(())
     }
@@ -361,6 +388,7 @@ impl Vm {
                 generation: 0,
                 host: false,
                 peer: None,
+                untracked: None,
             });
         }
         self.find_peers();
@@ -384,7 +412,7 @@ impl Vm {
 /// An arena with room for everything, and how many bytes of it the packet and
 /// its context take.
 fn reserve(entry: &EntryObject, specs: &[AttachmentSpec<'_>]) -> Result<(LowArena, u64), EngineError> {
-    let fixed = pages(MAX_PACKET as u64) + pages(CONTEXT_BYTES as u64);
+    let fixed = pages(META + MAX_PACKET as u64 + CONTEXT_BYTES as u64);
     let maps: u64 = entry.maps.iter().map(|m| pages(m.shape.bytes())).sum();
     let mut seen = std::collections::BTreeSet::new();
     let distinct = specs.iter().filter(|s| seen.insert(std::ptr::from_ref(s.image)));
@@ -398,6 +426,12 @@ fn reserve(entry: &EntryObject, specs: &[AttachmentSpec<'_>]) -> Result<(LowAren
         reason: format!("maps and packet need {need} bytes below 4 GiB: {e}"),
     })?;
     Ok((arena, fixed))
+}
+
+fn write_config(arena: &LowArena, at: u64, config: &Config) {
+    for (at, value) in (at..).step_by(4).zip(config.words()) {
+        arena.write_u32(at, value);
+    }
 }
 
 fn unknown(at: Attachment) -> EngineError {

@@ -41,12 +41,20 @@ const KINDS: &[MapKind] = &[
     MapKind::RingBuf,
 ];
 
-/// Relocated instructions of the four programs, in the order of [`PROGRAMS`].
+/// Relocated instructions of the programs, in the order of [`PROGRAMS`].
 pub(crate) type ProgramSlots = Vec<Vec<[u8; 8]>>;
 
 /// Programs that the object must have.
-pub(crate) const PROGRAMS: [&str; 4] =
-    [abi::PROG_INGRESS, abi::PROG_EGRESS, abi::PROG_ALLOWED, abi::PROG_DENIED];
+pub(crate) const PROGRAMS: [&str; 8] = [
+    abi::PROG_INGRESS,
+    abi::PROG_EGRESS,
+    abi::PROG_ALLOWED,
+    abi::PROG_DENIED,
+    abi::PROG_TRACKED,
+    abi::PROG_XDP,
+    abi::PROG_XDP_ALLOWED,
+    abi::PROG_XDP_DENIED,
+];
 
 impl EntryObject {
     /// Reads an ELF object and holds it against [`abi`].

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub packet: u64,
     /// Captured bytes at `packet`.
     pub packet_len: u32,
+    /// At XDP: room for metadata before the packet.
+    pub meta: Option<u64>,
     /// What the clock says.
     pub now: u64,
     /// `None` where a map was removed; its number is used again.
@@ -151,6 +153,25 @@ impl World {
         }
     }
 
+    /// Moves the start of the metadata, which `struct xdp_md` has at offset 8.
+    fn adjust_meta(&mut self, delta: i32) -> u64 {
+        let Some(room) = self.meta else { return self.fault(54, "not at XDP") };
+        let at = self.context + 8;
+        let start = self.arena.read_u32(at).map(|meta| i64::from(meta) + i64::from(delta));
+        let inside = |start: &i64| {
+            let before = self.packet as i64 - start;
+            (0..=room as i64).contains(&before) && before % 4 == 0
+        };
+        match start.filter(inside) {
+            Some(start) => {
+                self.arena.write_u32(at, start as u32);
+                0
+            }
+            // EACCES or EINVAL, as the kernel says for what is outside.
+            None => errno(MapError::Invalid),
+        }
+    }
+
     fn load_bytes(&mut self, [_, offset, to, len, _]: [u64; 5], stack: Stack) -> u64 {
         let end = offset.checked_add(len);
         if len == 0 || len > 512 || end.is_none_or(|end| end > u64::from(self.packet_len)) {
@@ -216,6 +237,7 @@ impl Helpers for World {
                 true => 0,
                 false => (-12i64) as u64,
             },
+            54 => self.adjust_meta(args[1] as i32),
             130 => self.ring_output(args, stack),
             _ => self.fault(number, "no such helper"),
         }
