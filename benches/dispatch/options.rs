@@ -66,7 +66,15 @@ fn shape(name: &str) -> Result<Shape, String> {
 }
 
 fn form(name: &str) -> Result<Form, String> {
-    let forms = [("auto", Form::Auto), ("chain", Form::Chain)];
+    let forms = [
+        ("auto", Form::Auto),
+        ("chain", Form::Chain),
+        ("cells", Form::Cells),
+        ("dense", Form::Dense),
+        ("sparse", Form::Sparse),
+        ("cross", Form::Cross),
+        ("bits", Form::Bits),
+    ];
     forms
         .into_iter()
         .find(|(n, _)| *n == name)

@@ -36,6 +36,27 @@ pub fn one_sided(mut ir: PolicyIr) -> PolicyIr {
     ir
 }
 
+/// The policy with other matches: every rule asks for sets on both sides, and none
+/// for anything else, so that hundreds of them meet in one column. Few log.
+pub fn widened(mut ir: PolicyIr) -> PolicyIr {
+    let sets: Vec<AddrSet> = ir.sets.keys().collect();
+    for (i, rule) in ir.rules.values_mut().enumerate() {
+        let mut matches = Match::default();
+        matches.src.in_sets.push(sets[i * 7 % sets.len()]);
+        let dst = sets[i * 11 % sets.len()];
+        match i % 4 {
+            0 => matches.dst.not_in.push(dst),
+            _ => matches.dst.in_sets.push(dst),
+        }
+        rule.matches = matches;
+    }
+    let rules = &ir.rules;
+    for chain in ir.chains.values_mut() {
+        chain.rules.retain(|rule| rules[*rule].action != Action::Log || rule.as_u32() % 16 == 0);
+    }
+    ir
+}
+
 /// [`one_sided`], behind ten thousand rules of many sources.
 pub fn crowded(ir: PolicyIr) -> PolicyIr {
     surround(one_sided(ir), CROWD, 500)

@@ -121,3 +121,13 @@ fn engines_agree_on_cross() {
     run("cross", cases, &Shape::default(), &form(Form::Cross), frames::plain);
     run("crowded cross", cases.div_ceil(200), &Shape::default(), &form(Form::Cross), frames::crowded_both);
 }
+
+#[test]
+fn engines_agree_on_bits() {
+    let cases = number("POLC_CASES", 2000) / 5;
+    run("bits", cases, &Shape::default(), &form(Form::Bits), frames::plain);
+    run("one-sided bits", cases / 4, &Shape::default(), &form(Form::Bits), frames::one_sided);
+    run("crowded bits", cases.div_ceil(200), &Shape::default(), &form(Form::Bits), frames::crowded_both);
+    let wide = Shape { chains: 3, rules: 500, sets: 60, nets: 4, ports: 1, log: true };
+    run("wide bits", cases.div_ceil(40), &wide, &form(Form::Bits), frames::widened);
+}

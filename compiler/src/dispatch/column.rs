@@ -96,6 +96,8 @@ pub struct Partition {
     pub conditions: Conditions,
     /// Rules and chain ends as columns refer to them.
     pub items: Vec<Item>,
+    /// Place in the policy of the first rule, or chain's end, that is each item.
+    pub ranks: Vec<u32>,
     /// Items of each column, in match order; the last of them decides.
     pub columns: Vec<Vec<u32>>,
     /// Distinct planes.
@@ -174,8 +176,8 @@ pub fn partition(ir: &PolicyIr, most: usize) -> Result<Partition, Unfit> {
             }
         }
     }
-    let Sweeper { conditions, items, columns, .. } = sweeper;
-    Ok(Partition { conditions, items, columns, planes, directory })
+    let Sweeper { conditions, items, ranks, columns, .. } = sweeper;
+    Ok(Partition { conditions, items, ranks, columns, planes, directory })
 }
 
 /// A rule of an evaluated chain.
@@ -208,6 +210,7 @@ struct Sweeper<'a> {
     named: bool,
     conditions: Conditions,
     items: Vec<Item>,
+    ranks: Vec<u32>,
     item_ids: HashMap<Item, u32>,
     /// Number of each item's pair of conditions.
     pairs: Vec<u32>,
@@ -233,6 +236,7 @@ impl<'a> Sweeper<'a> {
             named: false,
             conditions: Conditions::default(),
             items: Vec::new(),
+            ranks: Vec::new(),
             item_ids: HashMap::new(),
             pairs: Vec::new(),
             pair_ids: HashMap::new(),
@@ -262,7 +266,8 @@ impl<'a> Sweeper<'a> {
             };
             let end = end.map(|(verdict, decision)| {
                 let (src, dst) = (Cond::ALWAYS, Cond::ALWAYS);
-                sweeper.item(Item { chain, act: Act::Decide(verdict), decision, src, dst })
+                let rank = 2 * sweeper.live.len() as u32;
+                sweeper.item(Item { chain, act: Act::Decide(verdict), decision, src, dst }, rank)
             });
             sweeper.ends.push(end);
         }
@@ -373,7 +378,7 @@ impl<'a> Sweeper<'a> {
             };
             let Live { chain, act, decision, .. } = self.live[rule.live as usize];
             for span in &rule.dst {
-                let item = self.item(Item { chain, act, decision, src, dst: span.cond });
+                let item = self.item(Item { chain, act, decision, src, dst: span.cond }, 2 * rule.live + 1);
                 events.push((span.first.into(), Some(item), rule.live));
                 events.push((u32::from(span.last) + 1, None, rule.live));
             }
@@ -448,8 +453,8 @@ impl<'a> Sweeper<'a> {
         passes || self.ends[chain].is_none()
     }
 
-    /// The number of an item.
-    fn item(&mut self, item: Item) -> u32 {
+    /// The number of an item; `rank` is its place if it is new.
+    fn item(&mut self, item: Item, rank: u32) -> u32 {
         if let Some(known) = self.item_ids.get(&item) {
             return *known;
         }
@@ -460,6 +465,7 @@ impl<'a> Sweeper<'a> {
         }
         let id = self.items.len() as u32;
         self.items.push(item);
+        self.ranks.push(rank);
         self.pairs.push(pair);
         self.item_ids.insert(item, id);
         id

@@ -11,7 +11,7 @@ use super::column::{Act, Item};
 use crate::ir::{Decision, PolicyIr, Verdict};
 
 /// An outcome and its verdict in one number: see the module.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Word(pub u32);
 
 /// An outcome that no single number of a decision says.

@@ -15,7 +15,7 @@ use super::builder::{Builder, STATE};
 use super::flat_maps::FlatMaps;
 use super::glue::{self, Ends};
 use super::text;
-use super::{cells, cross};
+use super::{bits, cells, cross};
 use crate::abi::{
     Field, STATE_DECISION, STATE_DPORT, STATE_DST, STATE_FAMILY, STATE_FLAGS, STATE_ICMP_TYPE,
     STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT, STATE_SRC,
@@ -61,6 +61,10 @@ pub(super) fn program(
         Tables::Cross(cross) => {
             column(&mut b, dispatch, maps, &ends);
             cross::word(&mut b, cross, dispatch.outcomes.are_narrow(), addresses, maps, &ends)?;
+        }
+        Tables::Bits(bits) => {
+            column(&mut b, dispatch, maps, &ends);
+            bits::word(&mut b, bits, dispatch.outcomes.are_narrow(), addresses, maps, &ends)?;
         }
     }
     outcome(&mut b, dispatch, maps, &ends)?;

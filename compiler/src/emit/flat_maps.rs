@@ -9,6 +9,9 @@
 //! | `polc_columns` | cross: a column's record |
 //! | `polc_sides` | cross: ids by class, one or two bytes each |
 //! | `polc_cross` | cross: 256 words |
+//! | `polc_records` | bits: what a column does with a block |
+//! | `polc_rows` | bits: a class's vectors; if addresses matter |
+//! | `polc_blocks` | bits: what the item of each bit of a block does |
 //! | `polc_outcomes` | decision, logged, last log decision, 0; if rules log or pass |
 //! | `polc_hits` | counter of an outcome, per CPU |
 
@@ -43,6 +46,7 @@ pub(super) fn maps(dispatch: &Dispatch, first: u32, classes: u32, count: bool) -
     let form = next(&maps);
     match &dispatch.tables {
         Tables::Cells(cells) => push_cells(&mut maps, cells, classes),
+        Tables::Bits(bits) => super::bits::push_maps(&mut maps, bits, dispatch.outcomes.are_narrow()),
         Tables::Cross(cross) => push_cross(&mut maps, cross, dispatch.outcomes.are_narrow(), classes),
     }
     let has_complex = !dispatch.outcomes.complex().is_empty();
@@ -108,7 +112,7 @@ pub(super) fn counters(outcomes: u32) -> MapSpec {
 }
 
 /// An array that holds these bytes, the last value filled up with zeros.
-fn array(name: &str, value_size: u32, mut bytes: Vec<u8>) -> MapSpec {
+pub(super) fn array(name: &str, value_size: u32, mut bytes: Vec<u8>) -> MapSpec {
     let values = bytes.len().div_ceil(value_size as usize).max(1);
     bytes.resize(values * value_size as usize, 0);
     MapSpec {

@@ -16,6 +16,7 @@
 //! Why sound: tests of one rule are ANDed in any order, each is a function of the
 //! packet state and of tables, and no test writes. Cost: linear in the rules.
 
+mod bits;
 mod builder;
 mod cells;
 mod cross;
@@ -63,6 +64,8 @@ pub enum Form {
     Sparse,
     /// A table of outcomes by both sides' ids in each column.
     Cross,
+    /// A bit for each rule: the first of those that both classes and the column have.
+    Bits,
 }
 
 /// How to emit, and limits to emit within.
@@ -207,6 +210,7 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
         Form::Dense => Choice::Dense,
         Form::Sparse => Choice::Sparse,
         Form::Cross => Choice::Cross,
+        Form::Bits => Choice::Bits,
     };
     let limits = AddressLimits { max_entries: options.max_entries, max_table_bytes: options.max_table_bytes };
     let addresses = AddressTables::build(classes, &limits)?;
