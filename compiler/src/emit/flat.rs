@@ -145,6 +145,8 @@ fn axis(b: &mut Builder, map: u32, directory: i32, fields: &[Field], ends: &Ends
     b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
     axis_value(b, fields);
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
+    // The verifier of Linux 5.10 and 6.1 takes the result of `or` for unbounded.
+    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
     b.load_element(Size::B2);
     b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
     axis_value(b, fields);

@@ -1,5 +1,9 @@
 //! [`PolicyIr`] to [`PolicyImage`]: instructions, tables and notes.
 //!
+//! A policy that [`crate::dispatch`] can hold becomes tables and one program that
+//! looks into them (`flat`, with `cells` or `cross` for its last step). Otherwise,
+//! and for [`Form::Chain`], it becomes a chain of rules:
+//!
 //! ```text
 //! program 0:  state → class of each side (one trie look-up) → row of each side
 //!             rule: cheap tests … row bits ─ all hold ─▶ store decision, goto allow | deny
@@ -7,7 +11,7 @@
 //! program i:  state → rows of the stored classes → rules
 //! ```
 //!
-//! Registers: `r6` context, `r7` row of the source's class, `r8` row of the
+//! Registers of a chain: `r6` context, `r7` row of the source's class, `r8` row of the
 //! destination's, `r9` packet state; `r1` is scratch and never lives across rules,
 //! so that the verifier finds every rule in the one state it has seen already.
 //! A rule's match falls through inline and its misses jump forward: a jump to a
