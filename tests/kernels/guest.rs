@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use polc_compiler::compile::{CompileOptions, compile};
 use polc_compiler::diag::{self, Sources};
+use polc_compiler::emit::Form;
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::Direction;
 use polc_compiler::manifest;
@@ -48,7 +49,7 @@ struct Compiled {
 }
 
 impl Compiled {
-    fn new(example: &Example) -> Self {
+    fn new(example: &Example, form: Form) -> Self {
         let mut sources = Sources::default();
         sources.add("cluster.yaml", example.cluster);
         sources.add("policy.yaml", example.policy);
@@ -56,12 +57,14 @@ impl Compiled {
         let (cluster, more) = Cluster::new(&sources, objects);
         findings.extend(more);
         assert!(!diag::has_errors(&findings), "{}", diag::render(&sources, &findings, false));
+        let mut options = CompileOptions::default();
+        options.limits.form = form;
         let mut compiled = Self { images: Vec::new(), owners: Owners::default() };
         for (endpoint, data) in cluster.endpoints() {
             for direction in [Direction::Ingress, Direction::Egress] {
                 compiled.own(&data.ips, direction);
                 let ir = cluster.resolve(endpoint, direction);
-                compiled.images.push(compile(ir, &CompileOptions::default()).unwrap());
+                compiled.images.push(compile(ir, &options).unwrap());
             }
         }
         compiled
@@ -95,10 +98,16 @@ impl Compiled {
 fn examples() {
     let (mut images, mut evaluations) = (0, 0);
     for example in EXAMPLES {
-        let compiled = Compiled::new(&example);
-        // Emulated loading is slow; the stateless way needs no capture of its own.
-        let modes: &[bool] = if example.name == "dual-stack" { &[false, true] } else { &[false] };
-        for &stateless in modes {
+        // Emulated loading is slow; the stateless way needs no capture of its own, and
+        // one policy with everything in it suffices for the other forms.
+        let modes: &[(bool, Form)] = match example.name {
+            "dual-stack" => {
+                &[(false, Form::Auto), (true, Form::Auto), (false, Form::Bits), (false, Form::Cross)]
+            }
+            _ => &[(false, Form::Auto)],
+        };
+        for &(stateless, form) in modes {
+            let compiled = Compiled::new(&example, form);
             let specs = compiled.specs();
             let mut vm = Vm::new(ENTRY, &specs, VmOptions { stateless, ..VmOptions::default() }).unwrap();
             let mut kernel = KernelEngine::new(ENTRY, &specs, stateless).unwrap();
@@ -107,12 +116,13 @@ fn examples() {
             let got = compiled.run(&mut kernel, example.traffic);
             assert!(want.len() > 100, "{}: {} records", example.name, want.len());
             for (number, (want, got)) in want.iter().zip(&got).enumerate() {
-                assert_eq!(want, got, "{}, stateless {stateless}, record {number}", example.name);
+                let name = example.name;
+                assert_eq!(want, got, "{name}, stateless {stateless}, {form:?}, record {number}");
             }
             assert_eq!(want.len(), got.len(), "{}", example.name);
             evaluations += got.len();
+            images += compiled.images.len();
         }
-        images += compiled.images.len();
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     println!("{AGREED} on Linux {}: {images} images, {evaluations} evaluations", release.trim());
