@@ -7,10 +7,10 @@
 //!
 //! | map | there is one for | look-up |
 //! |---|---|---|
-//! | `polc_hosts4` | IPv4 addresses, if the trie would be larger | one cache line, seldom two ([`buckets`]) |
-//! | `polc_nets4` | IPv4 prefixes (and addresses) | two to four words ([`trie`]) |
+//! | `polc_hosts4` | IPv4 addresses, if the trie would be larger | one cache line, seldom two (`buckets`) |
+//! | `polc_nets4` | IPv4 prefixes (and addresses) | two to four words (`trie`) |
 //! | `polc_hosts6` | IPv6 addresses | one cache line, seldom two |
-//! | `polc_nets6` | IPv6 prefixes | binary search on lengths ([`lengths`]) |
+//! | `polc_nets6` | IPv6 prefixes | binary search on lengths (`lengths`) |
 //!
 //! Both sides of a packet share the tables. Class 0 is that of addresses in no
 //! set, and what a look-up that finds nothing gives.

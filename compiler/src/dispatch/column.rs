@@ -16,7 +16,7 @@
 //!
 //! Cost: a sweep over the ends of all spans of each distinct plane, with the
 //! rules that are live at each stretch: O(Σ stretches × rules there), bounded by
-//! [`MAX_WORK`].
+//! `MAX_WORK`.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -12,7 +12,7 @@
 //! are one.
 //!
 //! Cost: for each column the classes whose sets change one of its conditions, and
-//! the product of its ids; bounded by [`MAX_WORK`].
+//! the product of its ids; bounded by `MAX_WORK`.
 
 use std::collections::HashMap;
 

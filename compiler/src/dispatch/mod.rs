@@ -7,7 +7,7 @@
 //! destination address ▶ class ──────────┘
 //! ```
 //!
-//! This module is pure data: [`column`] partitions packets by everything but
+//! This module is pure data: [`mod@column`] partitions packets by everything but
 //! addresses, [`condition`] says which classes of addresses meet what rules ask
 //! for, [`outcome`] evaluates whole policies, and a *form* ([`cells`], [`cross`], [`bits`])
 //! holds the outcomes of all combinations. [`Dispatch::evaluate`] reads the same tables as a

@@ -15,7 +15,7 @@
 //! Each rule then counts by itself, and no outcome stands for several.
 //!
 //! Why sound: the bits of a block stand in match order of every column that uses it
-//! ([`order`]), and a bit says what the condition says about the class.
+//! (`order`), and a bit says what the condition says about the class.
 //!
 //! Cost: for a packet the words of a vector, up to eight, times the blocks of its
 //! column; for the tables classes times blocks, whatever the rules. The row of a

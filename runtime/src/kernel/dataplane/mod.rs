@@ -36,7 +36,7 @@ pub use detach::detach_all;
 /// The programs that end a packet, and their slots.
 const ENDS: [(u32, &str); 2] = [(abi::SLOT_ALLOWED, abi::PROG_ALLOWED), (abi::SLOT_DENIED, abi::PROG_DENIED)];
 
-/// The right to change what is attached. See the [module](self).
+/// The right to change what is attached: one process has it at a time.
 pub struct Dataplane {
     pins: Pins,
     entry: Entry,
