@@ -59,14 +59,16 @@ pub(super) fn build_untracked(
     if builder.ir.order.is_empty() {
         return None;
     }
-    let others = builder.ir.decisions.push(built_in(DecisionKind::TierDefault, "", Action::Pass));
+    let others = builder.ir.decisions.push(built_in(DecisionKind::TierDefault, "", Action::Allow));
     let rule = builder.ir.rules.push(RuleData {
         matches: Match::default(),
         action: Action::Allow,
         decision: others,
         origins: RuleOrigins::default(),
     });
-    builder.chain("no untracked policy".into(), vec![rule], ChainEnd::Deny(others));
+    // Never reached, but every IR ends in a denial.
+    let end = builder.ir.decisions.push(built_in(DecisionKind::NoProfileMatch, "", Action::Deny));
+    builder.chain("no untracked policy".into(), vec![rule], ChainEnd::Deny(end));
     Some((builder.ir, others))
 }
 

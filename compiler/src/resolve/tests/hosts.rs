@@ -1,6 +1,7 @@
 //! Host endpoints, their stages and failsafe ports, from YAML text to decisions.
 
 use super::*;
+use crate::compile::{CompileOptions, compile};
 
 /// The cluster that a text describes, and the codes of what was found.
 pub(super) fn read(text: &str) -> (Cluster, Vec<&'static str>) {
@@ -324,6 +325,27 @@ fn replies_of_failsafe_ports_skip_untracked_policy() {
             ("1.2.3.4 192.0.2.1 tcp 53>40000", "raw[0] deny"),
         ],
     );
+}
+
+#[test]
+fn untracked_policy_alone_lets_pass_what_it_says_nothing_about() {
+    let text = host(NODE, "")
+        + &global("n", "order: -9, selector: all(), ingress: [{action: Deny}]")
+        + &staged("raw", "doNotTrack", "action: Deny, protocol: UDP");
+    let (cluster, _) = read(&text);
+    let endpoint = cluster.endpoint_by_path("eth0").unwrap();
+    assert!(cluster.resolve_untracked(endpoint, Egress).is_none());
+    let (ir, others) = cluster.resolve_untracked(endpoint, Ingress).unwrap();
+    ir::verify(&ir).unwrap();
+    assert_eq!(decide(&ir, "1.2.3.4 192.0.2.1 udp 80"), "raw[0] deny");
+    let outcome = ir::evaluate(&ir, &flow("1.2.3.4 192.0.2.1 tcp 80"));
+    assert_eq!((outcome.verdict, outcome.decision), (ir::Verdict::Allow, others));
+    for level in [0, 1, 2] {
+        let options = CompileOptions { level, ..CompileOptions::default() };
+        let image = compile(ir.clone(), &options).unwrap();
+        assert!(image.decisions.len() > others.as_u32() as usize);
+        assert!(crate::image::for_xdp(&image).is_ok(), "every exit of it drops");
+    }
 }
 
 #[test]
