@@ -210,9 +210,10 @@ impl Bed {
         self.states.update_batch(&keys, &values).map_err(|e| failed(e.io_error.to_string()))
     }
 
-    /// The cost of a packet of the spread that was set.
-    pub fn spread(&self, effort: Effort) -> Result<Cost, Failure> {
-        compare(&self.drivers[0], &self.drivers[1], SPREAD, effort)
+    /// The cost of a packet of the spread that was set; the first `packets` of it take
+    /// turns at least.
+    pub fn spread(&self, packets: usize, effort: Effort) -> Result<Cost, Failure> {
+        compare(&self.drivers[0], &self.drivers[1], packets, effort)
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{Expected, Failure, failed};
 /// Bytes of a stored frame: Ethernet, IPv6 and TCP headers, up to a multiple of 8.
 const FRAME: usize = 80;
 /// Longest that a ruleset may take to load.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Most elements of all sets: more take `nft` minutes.
 const MOST: usize = 200_000;
 /// Chains that ports lead to where rules overlap.

@@ -51,9 +51,10 @@ impl Options {
         Ok(options)
     }
 
-    /// Whether the run is one that the plot is made of: everything that it shows.
+    /// Whether the run is one that the plot can be made of: all shapes and peers, and
+    /// several sizes.
     pub fn plots(&self) -> bool {
-        self.peers && self.rules == RULES && self.shapes.len() == Shape::ALL.len()
+        self.peers && self.rules.len() >= 4 && self.shapes.len() == Shape::ALL.len()
     }
 }
 

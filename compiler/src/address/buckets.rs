@@ -115,7 +115,13 @@ impl Shape {
     /// product picks it, so that no mask and no power of two is needed.
     pub fn line(&self, key: &Key, which: u8, length: u8) -> u32 {
         let [a, b] = self.multipliers(which, length);
-        let half = |i: usize| u64::from(key[i]) | (u64::from(key[i + 1]) << 32);
+        let half = |i: usize| {
+            let bytes = u64::from(key[i]) | (u64::from(key[i + 1]) << 32);
+            // In network order the last byte, in which neighbours differ, is the
+            // lowest: a product spreads it over all bits. As it lies in memory it is
+            // the highest, and the product keeps eight bits of it.
+            if self.keys == Keys::Word { bytes } else { bytes.swap_bytes() }
+        };
         let first = half(0).wrapping_add(self.salt(length).into()).wrapping_mul(a);
         let hash = match self.keys {
             Keys::Word | Keys::Half => first,
@@ -295,5 +301,25 @@ mod tests {
     fn keys_that_cannot_be_told_apart_do_not_fit() {
         let all = entries(Keys::Word, 15, |_| [7, 0, 0, 0]);
         assert_eq!(build(Keys::Word, 15, &all), None);
+    }
+
+    /// Pods as clusters number them: a /64 for each node, hosts from 1.
+    #[test]
+    fn dense_pods_find_places() {
+        for (nodes, hosts) in [(1, 250), (4, 256), (40, 256), (256, 1), (1_000, 30)] {
+            let lines_of = |shape: &Shape| {
+                let mut used = std::collections::BTreeSet::new();
+                for node in 0..nodes {
+                    for host in 0..hosts {
+                        let address = (0xfd00_0010_u128 << 96) | (node << 64) | (host + 1);
+                        used.insert(shape.line(&super::super::lengths::key(address), 0, 128));
+                    }
+                }
+                used.len() as u32
+            };
+            let shape = Shape::new(Keys::Full, (nodes * hosts) as u64, 0);
+            let used = lines_of(&shape);
+            assert!(used * 2 > shape.lines, "{nodes} x {hosts}: {used} of {} lines", shape.lines);
+        }
     }
 }

@@ -13,7 +13,9 @@ use super::layout::{AddressLayout, Nets6, Table};
 use super::lengths::node;
 use super::{AddressTables, lengths, trie};
 use crate::abi::{Field, STATE_FAMILY};
-use crate::bpf::{AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, MapRef, Reg, Size, Width};
+use crate::bpf::{
+    AluOp, AsmError, Assembler, ByteOrder, Cond, Helper, Insn, Label, MapRef, Reg, Size, SwapBits, Width,
+};
 
 const KEY: i16 = -12;
 const BEST: i16 = -16;
@@ -147,6 +149,7 @@ impl Code<'_> {
     fn line(&mut self, table: Table, shape: &buckets::Shape, length: u8, which: u8) {
         let [a, b] = shape.multipliers(which, length);
         self.key(shape.keys, length);
+        self.network_order(shape.keys);
         if shape.salt(length) != 0 {
             self.asm.push(Insn::alu(AluOp::Add, Reg::R1, shape.salt(length) as i32));
         }
@@ -160,6 +163,17 @@ impl Code<'_> {
             self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
         }
         self.line_of_hash(table, shape);
+    }
+
+    /// Brings the halves of a key in `r1` and `r2` into the order that hashes take.
+    fn network_order(&mut self, keys: buckets::Keys) {
+        let swap = |dst| Insn::Swap { order: ByteOrder::Big, bits: SwapBits::B64, dst };
+        if keys != buckets::Keys::Word {
+            self.asm.push(swap(Reg::R1));
+        }
+        if keys == buckets::Keys::Full {
+            self.asm.push(swap(Reg::R2));
+        }
     }
 
     /// Leaves a pointer to the line that the hash in `r1` names in `r0`.
@@ -354,6 +368,7 @@ impl Code<'_> {
         for which in 0..2 {
             let multiplier = node::MULTIPLIER + 16 * which;
             self.node_key(shape.keys);
+            self.network_order(shape.keys);
             self.asm.push(Insn::load(Size::B4, Reg::R3, Reg::R5, node::SALT));
             self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R3));
             self.asm.push(Insn::load(Size::B8, Reg::R3, Reg::R5, multiplier));
