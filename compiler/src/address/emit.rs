@@ -251,21 +251,35 @@ impl Code<'_> {
 
     /// Goes to `done` with an IPv4 address's leaf.
     fn trie(&mut self, shape: trie::Shape) -> Result<(), AsmError> {
-        let first = if shape.wide {
-            self.asm.push(Insn::load(Size::B1, FOUND, self.at.state, self.at.address.offset));
-            1
+        let (state, address) = (self.at.state, self.at.address.offset);
+        // The root's chunk is named by the bits before the last ones it tells apart.
+        if shape.wide {
+            self.asm.push(Insn::load(Size::B1, FOUND, state, address));
+            self.asm.push(Insn::alu(AluOp::Lsh, FOUND, 4));
+            self.asm.push(Insn::load(Size::B1, Reg::R1, state, address + 1));
+            self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 4));
+            self.asm.push(Insn::alu(AluOp::Or, FOUND, Reg::R1));
         } else {
             self.asm.push(Insn::mov(FOUND, 0));
-            0
-        };
-        for byte in first..4 {
+        }
+        let step = trie::Shape::chunk_bits(shape.wide);
+        let mut bits = trie::Shape::root_bits(shape.wide) - step;
+        while bits < 32 {
             self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, FOUND));
             self.value(Table::Nets4);
-            self.asm.push(Insn::load(Size::B1, Reg::R1, self.at.state, self.at.address.offset + byte));
-            self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2));
+            self.asm.push(Insn::load(Size::B1, Reg::R1, state, address + i16::from(bits / 8)));
+            // Times the size of a leaf.
+            match (step, bits % 8) {
+                (4, 0) => self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 2)),
+                _ => self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2)),
+            }
+            if step == 4 {
+                self.asm.push(Insn::alu(AluOp::And, Reg::R1, 0x3c));
+            }
             self.asm.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
             self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
-            if byte < 3 {
+            bits += step;
+            if bits < 32 {
                 self.asm.jump_if(Width::W32, Cond::SignedGe, FOUND, 0, self.done);
                 let chunk = !trie::POINTER as i32;
                 self.asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: chunk.into() });

@@ -11,10 +11,7 @@ const ROOM: std::ops::RangeInclusive<u64> = 32..=65_536;
 const CHUNK_ROOM: std::ops::RangeInclusive<u64> = 8..=1_024;
 /// Classes that tables have room for at least.
 const LEAST_CLASSES: u32 = 64;
-/// Bytes below which hosts may stand in the trie even if a hash were smaller: they
-/// save a probe, and this much stays in the caches.
-const SMALL_TRIE: u64 = 256 << 10;
-/// Bytes of a trie with a narrow root above which a wide one is worth its size.
+/// Bytes of a narrow trie above which a wide one is worth its root.
 const NARROW_TRIE: u64 = 48 << 10;
 
 /// One of the tables, in the order of their maps.
@@ -22,7 +19,7 @@ const NARROW_TRIE: u64 = 48 << 10;
 pub(super) enum Table {
     /// IPv4 addresses.
     Hosts4,
-    /// IPv4 prefixes, and addresses where [`AddressLayout::hosts4`] is missing.
+    /// IPv4 prefixes.
     Nets4,
     /// IPv6 addresses.
     Hosts6,
@@ -91,7 +88,7 @@ impl AddressLayout {
         let lines = |shape: &buckets::Shape| u64::from(shape.lines) * buckets::LINE_WORDS as u64;
         match table {
             Table::Hosts4 => self.hosts4.as_ref().map(lines),
-            Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * trie::CHUNK as u64),
+            Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * trie::Shape::chunk(t.wide) as u64),
             Table::Hosts6 => self.hosts6.as_ref().map(lines),
             Table::Nets6 => self.nets6.as_ref().map(|n| {
                 let tree =
@@ -102,9 +99,9 @@ impl AddressLayout {
     }
 
     /// Words of one value of a table's map.
-    pub(super) fn value_words(table: Table) -> u32 {
-        match table {
-            Table::Nets4 => trie::CHUNK as u32,
+    pub(super) fn value_words(&self, table: Table) -> u32 {
+        match (table, self.nets4) {
+            (Table::Nets4, Some(shape)) => trie::Shape::chunk(shape.wide) as u32,
             _ => buckets::LINE_WORDS as u32,
         }
     }
@@ -125,28 +122,14 @@ pub(super) fn room(now: u64, open: bool) -> u64 {
     if open { now + now.clamp(*ROOM.start(), *ROOM.end()) } else { now + (now / 2).min(*ROOM.end()) }
 }
 
-/// Chooses among a trie, buckets, and both.
+/// Addresses go to buckets, prefixes to a trie.
 pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
     let hosts = prefixes.iter().filter(|(_, length, _)| *length == 32).count();
-    let nets = prefixes.len() - hosts;
-    let buckets = (hosts > 0 || open).then(|| room(hosts as u64, open));
-    if nets == 0 {
-        return Plan4 { hosts: buckets, trie: None };
-    }
-    let all = || prefixes.iter().map(|(network, length, _)| (*network, *length));
-    let apart = trie_of(all().filter(|(_, length)| *length < 32), open);
-    let Some(capacity) = buckets else {
-        return Plan4 { hosts: None, trie: Some(apart) };
-    };
-    let together = trie_of(all(), open);
-    let bytes = |chunks: u64| chunks * trie::CHUNK as u64 * 4;
-    let bucket_bytes = u64::from(buckets::Shape::new(buckets::Keys::Word, capacity, 0).lines)
-        * buckets::LINE_WORDS as u64
-        * 4;
-    if bytes(together.1) <= SMALL_TRIE.max(bytes(apart.1) + bucket_bytes) {
-        Plan4 { hosts: None, trie: Some(together) }
-    } else {
-        Plan4 { hosts: buckets, trie: Some(apart) }
+    let nets =
+        prefixes.iter().filter(|(_, length, _)| *length < 32).map(|(network, length, _)| (*network, *length));
+    Plan4 {
+        hosts: (hosts > 0 || open).then(|| room(hosts as u64, open)),
+        trie: (hosts < prefixes.len()).then(|| trie_of(nets, open)),
     }
 }
 
@@ -157,7 +140,7 @@ fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> (bo
         if open { chunks + more.clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end()) } else { chunks }
     };
     let narrow = trie::chunks_needed(prefixes.clone(), false);
-    if narrow * trie::CHUNK as u64 * 4 <= NARROW_TRIE {
+    if narrow * trie::Shape::chunk(false) as u64 * 4 <= NARROW_TRIE {
         return (false, room(narrow, u64::from(trie::Shape::root_chunks(false))));
     }
     (true, room(trie::chunks_needed(prefixes, true), u64::from(trie::Shape::root_chunks(true))))
@@ -176,7 +159,7 @@ pub(super) fn check(layout: &AddressLayout, limits: &AddressLimits) -> Result<()
     for table in Table::ALL {
         let Some(words) = layout.map_words(table) else { continue };
         let map = table.name();
-        let (bytes, values) = (words * 4, words / u64::from(AddressLayout::value_words(table)));
+        let (bytes, values) = (words * 4, words / u64::from(layout.value_words(table)));
         if values > u64::from(limits.max_entries) {
             return Err(AddressError::TooManyEntries { map, given: values, max: limits.max_entries });
         }

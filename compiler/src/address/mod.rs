@@ -7,8 +7,8 @@
 //!
 //! | map | there is one for | look-up |
 //! |---|---|---|
-//! | `polc_hosts4` | IPv4 addresses, if the trie would be larger | one cache line, seldom two (`buckets`) |
-//! | `polc_nets4` | IPv4 prefixes (and addresses) | two to four words (`trie`) |
+//! | `polc_hosts4` | IPv4 addresses | one cache line, seldom two (`buckets`) |
+//! | `polc_nets4` | IPv4 prefixes | one to five words (`trie`) |
 //! | `polc_hosts6` | IPv6 addresses | one cache line, seldom two |
 //! | `polc_nets6` | IPv6 prefixes | binary search on lengths (`lengths`) |
 //!
@@ -25,6 +25,7 @@
 mod buckets;
 mod class_sets;
 mod classify;
+mod decode;
 mod emit;
 mod layout;
 mod lengths;
@@ -33,6 +34,7 @@ mod trie;
 
 pub(crate) use classify::used_sets;
 pub use classify::{AddressClasses, Class, SetBit, classify};
+pub use decode::DecodeError;
 pub use emit::LookUp;
 pub use layout::AddressLayout;
 pub use membership::{ClassRows, Membership, Refused};
@@ -147,7 +149,7 @@ impl AddressTables {
     pub fn maps(&self) -> Vec<MapSpec> {
         let present = Table::ALL.into_iter().filter_map(|t| Some((t, self.layout.map_words(t)?)));
         let spec = |((table, size), words): ((Table, u64), &Vec<u32>)| {
-            let value_words = AddressLayout::value_words(table);
+            let value_words = self.layout.value_words(table);
             MapSpec {
                 name: table.name().into(),
                 kind: MapKind::Array,
@@ -185,7 +187,7 @@ fn build4(
     }
     if let Some((wide, chunks)) = plan.trie {
         let mut trie = trie::Trie::new(wide);
-        let painted = prefixes.iter().filter(|(_, length, _)| plan.hosts.is_none() || *length < 32);
+        let painted = prefixes.iter().filter(|(_, length, _)| *length < 32);
         painted.for_each(|(network, length, class)| trie.paint(*network, *length, *class));
         layout.nets4 = Some(trie::Shape { wide, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) });
         words.push(trie.words);

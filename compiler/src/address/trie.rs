@@ -1,40 +1,55 @@
-//! IPv4 prefixes: a trie of 256-way chunks whose leaves are classes.
+//! IPv4 prefixes: a trie of chunks whose leaves are classes.
 //!
 //! ```text
-//! wide root     chunk of byte 0 → leaf by byte 1 ─▶ chunk, leaf by byte 2 ─▶ chunk, leaf by byte 3
-//! narrow root   chunk 0 → leaf by byte 0 ─▶ chunk, leaf by byte 1 ─▶ … byte 2 ─▶ … byte 3
+//! wide     leaf by bits 0–15 ─▶ chunk, leaf by bits 16–19 ─▶ … 20–23 ─▶ … 24–27 ─▶ … 28–31
+//! narrow   leaf by bits 0–7 ─▶ chunk, leaf by bits 8–15 ─▶ … 16–23 ─▶ … 24–31
 //! ```
 //!
 //! What: a leaf is one word, either a class or, with [`POINTER`] set, the number
-//! of the chunk that tells the next byte apart. A wide root (256 chunks, 256 KiB)
-//! saves one step; a narrow one (one chunk) keeps small policies small.
+//! of the chunk that tells the next bits apart. The wide trie has a root of 256 KiB
+//! and chunks of one cache line, so that many scattered prefixes stay small; the
+//! narrow one has a root and chunks of 1 KiB, so that few prefixes do. The root is
+//! the first chunks, one after the other.
 //!
 //! Why it can change under readers: whatever an address finds hangs on one word,
 //! which one aligned store replaces; a new chunk is complete before the leaf that
 //! leads to it is stored.
 //!
-//! Cost: 1 KiB for each chunk; at most four loads for each look-up.
+//! Cost: one load for the root and for each chunk on the way; a /24 takes three.
 
 use serde::{Deserialize, Serialize};
 
-/// Leaves of a chunk, 4 bytes each.
-pub(super) const CHUNK: usize = 256;
 /// Marks a leaf that leads to a chunk.
 pub(super) const POINTER: u32 = 1 << 31;
 
 /// The shape of a trie; code depends on [`Self::wide`] and on the map's size.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Shape {
-    /// Whether the root tells two bytes apart, not one.
+    /// Which of the two tries it is.
     pub wide: bool,
     /// Chunks, those of the root included.
     pub chunks: u32,
 }
 
 impl Shape {
+    /// Bits that a chunk tells apart.
+    pub fn chunk_bits(wide: bool) -> u8 {
+        if wide { 4 } else { 8 }
+    }
+
+    /// Leaves of a chunk, 4 bytes each.
+    pub fn chunk(wide: bool) -> usize {
+        1 << Self::chunk_bits(wide)
+    }
+
+    /// Leaves of the root.
+    pub fn root(wide: bool) -> usize {
+        1 << Self::root_bits(wide)
+    }
+
     /// Chunks of the root.
     pub fn root_chunks(wide: bool) -> u32 {
-        if wide { 256 } else { 1 }
+        (Self::root(wide) / Self::chunk(wide)) as u32
     }
 
     /// Bits that the root tells apart.
@@ -46,32 +61,32 @@ impl Shape {
 /// A trie while it is built.
 pub(super) struct Trie {
     pub wide: bool,
-    /// Chunk i is the words from `256 i` on.
+    /// All chunks, one after the other.
     pub words: Vec<u32>,
 }
 
 impl Trie {
     pub fn new(wide: bool) -> Self {
-        Self { wide, words: vec![0; Shape::root_chunks(wide) as usize * CHUNK] }
+        Self { wide, words: vec![0; Shape::root(wide)] }
     }
 
     /// Gives all addresses of a prefix a class. Prefixes must come in ascending
     /// order, a prefix before those inside it.
     pub fn paint(&mut self, network: u32, length: u8, class: u32) {
-        let mut bits = Shape::root_bits(self.wide);
+        let (mut bits, size) = (Shape::root_bits(self.wide), Shape::chunk(self.wide));
         let mut at = (network >> (32 - bits)) as usize;
         while length > bits {
             let leaf = self.words[at];
             let chunk = if leaf & POINTER == 0 {
-                let new = self.words.len() / CHUNK;
-                self.words.resize(self.words.len() + CHUNK, leaf);
+                let new = self.words.len() / size;
+                self.words.resize(self.words.len() + size, leaf);
                 self.words[at] = POINTER | new as u32;
                 new
             } else {
                 (leaf & !POINTER) as usize
             };
-            bits += 8;
-            at = chunk * CHUNK + (network >> (32 - bits)) as usize % CHUNK;
+            bits += Shape::chunk_bits(self.wide);
+            at = chunk * size + (network >> (32 - bits)) as usize % size;
         }
         self.words[at..at + (1 << (bits - length))].fill(class);
     }
@@ -83,8 +98,9 @@ pub(super) fn look_up(words: &[u32], wide: bool, address: u32) -> u32 {
     let mut bits = Shape::root_bits(wide);
     let mut leaf = words[(address >> (32 - bits)) as usize];
     while leaf & POINTER != 0 {
-        bits += 8;
-        leaf = words[(leaf & !POINTER) as usize * CHUNK + (address >> (32 - bits)) as usize % CHUNK];
+        bits += Shape::chunk_bits(wide);
+        let size = Shape::chunk(wide);
+        leaf = words[(leaf & !POINTER) as usize * size + (address >> (32 - bits)) as usize % size];
     }
     leaf
 }
@@ -103,7 +119,7 @@ pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, w
                 chunks += 1;
             }
         }
-        bits += 8;
+        bits += Shape::chunk_bits(wide);
     }
     chunks
 }
@@ -132,7 +148,7 @@ mod tests {
             let mut trie = Trie::new(wide);
             prefixes.iter().for_each(|(n, l, c)| trie.paint(address(n), *l, *c));
             let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), wide);
-            assert_eq!((trie.words.len() / CHUNK) as u64, needed);
+            assert_eq!((trie.words.len() / Shape::chunk(wide)) as u64, needed);
             for (probe, class) in [
                 ("0.0.0.0", 1),
                 ("9.255.255.255", 1),

@@ -1,6 +1,6 @@
 //! The IPv4 trie as it is in memory, and the stores that change it.
 
-use super::super::trie::{CHUNK, POINTER, Shape};
+use super::super::trie::{POINTER, Shape};
 use super::{Refused, Writer};
 
 /// A trie and its chunks that are not in use.
@@ -16,9 +16,9 @@ pub(super) struct Leaves {
 
 impl Leaves {
     pub fn new(shape: Shape, built: &[u32]) -> Self {
-        let used = (built.len() / CHUNK) as u32;
+        let used = (built.len() / Shape::chunk(shape.wide)) as u32;
         let mut words = built.to_vec();
-        words.resize(shape.chunks as usize * CHUNK, 0);
+        words.resize(shape.chunks as usize * Shape::chunk(shape.wide), 0);
         Self { shape, words, free: (used..shape.chunks).rev().collect(), freed: Vec::new() }
     }
 
@@ -40,7 +40,8 @@ impl Leaves {
     ) -> Result<(), Refused> {
         let shift = 32 - u32::from(bits);
         let below = (1u32 << shift) - 1;
-        let leaves = if base == 0 { Shape::root_chunks(self.shape.wide) as usize * CHUNK } else { CHUNK };
+        let (wide, size) = (self.shape.wide, Shape::chunk(self.shape.wide));
+        let leaves = if base == 0 { Shape::root(wide) } else { size };
         for leaf in (first >> shift)..=(last >> shift) {
             let at = base + leaf as usize % leaves;
             let (low, high) = (leaf << shift, (leaf << shift) | below);
@@ -57,19 +58,19 @@ impl Leaves {
             }
             let (from, to) = (first.max(low), last.min(high));
             if now & POINTER != 0 {
-                let child = (now & !POINTER) as usize * CHUNK;
-                self.paint_in(child, bits + 8, from, to, class, out)?;
+                let child = (now & !POINTER) as usize * size;
+                self.paint_in(child, bits + Shape::chunk_bits(wide), from, to, class, out)?;
                 self.collapse(at, child, out);
                 continue;
             }
             let chunk = self.free.pop().ok_or(Refused::NoChunk)?;
-            let child = chunk as usize * CHUNK;
-            for word in child..child + CHUNK {
+            let child = chunk as usize * size;
+            for word in child..child + size {
                 if self.words[word] != now {
                     self.store(word, now, out);
                 }
             }
-            self.paint_in(child, bits + 8, from, to, class, out)?;
+            self.paint_in(child, bits + Shape::chunk_bits(wide), from, to, class, out)?;
             self.store(at, POINTER | chunk, out);
         }
         Ok(())
@@ -78,7 +79,9 @@ impl Leaves {
     /// Replaces a chunk that tells nothing apart any more.
     fn collapse(&mut self, at: usize, child: usize, out: &mut Writer<'_>) {
         let class = self.words[child];
-        if class & POINTER == 0 && self.words[child..child + CHUNK].iter().all(|leaf| *leaf == class) {
+        if class & POINTER == 0
+            && self.words[child..child + Shape::chunk(self.shape.wide)].iter().all(|leaf| *leaf == class)
+        {
             let chunk = self.words[at];
             self.store(at, class, out);
             self.release(chunk);
@@ -92,7 +95,8 @@ impl Leaves {
         }
         let chunk = leaf & !POINTER;
         self.freed.push(chunk);
-        for at in chunk as usize * CHUNK..(chunk as usize + 1) * CHUNK {
+        let size = Shape::chunk(self.shape.wide);
+        for at in chunk as usize * size..(chunk as usize + 1) * size {
             self.release(self.words[at]);
         }
     }

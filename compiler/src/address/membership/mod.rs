@@ -14,12 +14,17 @@
 //! - In the trie every leaf is stored once, with its final class, and a chunk is
 //!   complete before the leaf that leads to it.
 //! - A new key is stored before its value; a key in use stays where it is.
+//! - A look-up that probes several places may find one as it was before a change
+//!   and another as it is after the next. So the change of a prefix asks for
+//!   quiet ([`Refused::NotQuiet`]) if, since the last one, a host came or another
+//!   prefix of the family changed. Changes of hosts never do: they are looked for
+//!   first.
 //! - Slots, chunks and class ids that were in use are used again only after
 //!   [`Membership::quiesce`]: the caller says so when every packet that was being
 //!   looked up has been decided (an RCU grace period).
 //!
-//! What does not fit is refused, with nothing to be stored, and the [`Membership`]
-//! is of no more use: the caller compiles the policy again and swaps image and
+//! What does not fit is refused, with nothing to be stored; but for
+//! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller compiles the policy again and swaps image and
 //! membership as a whole. Refused are members beyond the tables' room, a first
 //! prefix where there were only hosts, and an IPv6 prefix of a new length.
 //!
@@ -81,6 +86,10 @@ pub enum Refused {
     /// The look-up code does not search this length.
     #[error("the look-up does not search IPv6 prefixes of length /{0}")]
     NewLength(u8),
+    /// Readers of earlier changes must have ended before this one: to be tried again
+    /// after [`Membership::quiesce`]. Nothing has changed.
+    #[error("a prefix changes only after a grace period behind earlier changes")]
+    NotQuiet,
     /// An earlier change was refused.
     #[error("an earlier change was refused; the image must be replaced")]
     Stale,
@@ -109,6 +118,8 @@ struct Family {
     nodes: BTreeMap<Net, Node>,
     /// Prefixes with members by length.
     lengths: [u32; 129],
+    /// Whether a prefix may not change before the next quiet.
+    moved: bool,
 }
 
 /// Appends stores for one map.
@@ -265,6 +276,7 @@ impl Membership {
         if let Some(leaves) = &mut self.nets4 {
             leaves.quiesce();
         }
+        (self.v4.moved, self.v6.moved) = (false, false);
         self.lists.quiesce(rows);
     }
 
@@ -287,7 +299,7 @@ impl Membership {
         let before = stores.len();
         let done = self.change_bit(bit, net.trunc(), add, rows, stores);
         if done.is_err() {
-            self.stale = true;
+            self.stale = done != Err(Refused::NotQuiet);
             stores.truncate(before);
         }
         done
@@ -311,6 +323,10 @@ impl Membership {
             (Err(at), true) => [&sets[..at], &[bit], &sets[at..]].concat(),
             (Ok(at), false) => [&sets[..at], &sets[at + 1..]].concat(),
         };
+        if net.1 < family.host && family.moved {
+            return Err(Refused::NotQuiet);
+        }
+        family.moved |= net.1 < family.host || own == EMPTY;
         let wanted = self.lists.intern(&wanted);
         let mut markers = Markers::default();
         if !v4 && net.1 < 128 && (own == EMPTY) != (wanted == EMPTY) {
@@ -336,31 +352,27 @@ impl Membership {
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
-        let hosts = self.hosts4.is_some();
         let mut classes = Vec::with_capacity(region.nodes.len());
         for (at, list) in &region.nodes {
             classes.push((*at, self.lists.show(*list, rows, stores)?.as_u32()));
         }
         let outer = self.lists.show(region.outer, rows, stores)?.as_u32();
-        if let Some(slots) = &mut self.hosts4 {
-            let out = &mut writer(&self.layout, Table::Hosts4, self.first_map, stores);
-            for ((address, _), class) in classes.iter().filter(|((_, length), _)| *length == 32) {
-                slots.put(&key4(*address), 32, *class, |v| v != 0, out)?;
-            }
+        let (hosts, nets): (Vec<_>, Vec<_>) = classes.iter().partition(|((_, length), _)| *length == 32);
+        let slots = self.hosts4.as_mut().ok_or(Refused::NoTable)?;
+        let out = &mut writer(&self.layout, Table::Hosts4, self.first_map, stores);
+        for ((address, _), class) in hosts {
+            slots.put(&key4(address), 32, class, |v| v != 0, out)?;
         }
-        let painted: Vec<(Net, u32)> =
-            classes.iter().filter(|((_, length), _)| !hosts || *length < 32).copied().collect();
-        if net.1 < 32 || !hosts {
-            let leaves = self.nets4.as_mut().ok_or(Refused::NoTable)?;
-            let out = &mut writer(&self.layout, Table::Nets4, self.first_map, stores);
-            for (first, last, class) in segments(net, outer, &painted) {
-                leaves.paint(first, last, class, out)?;
+        if net.1 == 32 {
+            if !region.listed {
+                slots.clear(&key4(net.0), 32, |v| v != 0, out);
             }
-        } else if !region.listed
-            && let Some(slots) = &mut self.hosts4
-        {
-            let out = &mut writer(&self.layout, Table::Hosts4, self.first_map, stores);
-            slots.clear(&key4(net.0), 32, |v| v != 0, out);
+            return Ok(());
+        }
+        let leaves = self.nets4.as_mut().ok_or(Refused::NoTable)?;
+        let out = &mut writer(&self.layout, Table::Nets4, self.first_map, stores);
+        for (first, last, class) in segments(net, outer, &nets) {
+            leaves.paint(first, last, class, out)?;
         }
         Ok(())
     }
@@ -444,7 +456,7 @@ struct Region {
 
 impl Family {
     fn new(host: u8) -> Self {
-        Self { host, nodes: BTreeMap::new(), lengths: [0; 129] }
+        Self { host, nodes: BTreeMap::new(), lengths: [0; 129], moved: false }
     }
 
     /// The sets around a prefix.
@@ -570,7 +582,7 @@ fn writer<'a>(
     stores: &'a mut Vec<Store>,
 ) -> Writer<'a> {
     let map = first_map + layout.map(table).unwrap_or_default();
-    Writer { map, value_words: AddressLayout::value_words(table), stores }
+    Writer { map, value_words: layout.value_words(table), stores }
 }
 
 /// Cuts an IPv4 prefix's addresses into ranges of one class each, ascending: `outer`

@@ -115,7 +115,7 @@ impl Loaded {
         }
         let table =
             Table::ALL.into_iter().find(|t| self.membership.layout.map(*t) == Some(store.map)).unwrap();
-        let at = store.index * AddressLayout::value_words(table) + store.offset / 4;
+        let at = store.index * self.membership.layout.value_words(table) + store.offset / 4;
         self.words[store.map as usize][at as usize] = store.value;
     }
 
@@ -189,9 +189,9 @@ impl Loaded {
         let mut bits = trie::Shape::root_bits(wide);
         let mut leaf = self.word(Table::Nets4, (address >> (32 - bits)) as usize, meanwhile);
         while leaf & trie::POINTER != 0 {
-            bits += 8;
-            let at = (leaf & !trie::POINTER) as usize * trie::CHUNK
-                + (address >> (32 - bits)) as usize % trie::CHUNK;
+            bits += trie::Shape::chunk_bits(wide);
+            let size = trie::Shape::chunk(wide);
+            let at = (leaf & !trie::POINTER) as usize * size + (address >> (32 - bits)) as usize % size;
             leaf = self.word(Table::Nets4, at, meanwhile);
         }
         leaf
@@ -278,13 +278,21 @@ fn walk(
         let old = model.clone();
         let mut stores = Vec::new();
         let bit = AddrSet::from_u32(set as u32);
-        let done = if add {
+        if add {
             model[set].insert(net);
-            loaded.membership.add(bit, net, &mut Rows, &mut stores)
         } else {
             model[set].remove(&net);
-            loaded.membership.remove(bit, net, &mut Rows, &mut stores)
+        }
+        let mut change = |loaded: &mut Loaded| {
+            let change = if add { Membership::add } else { Membership::remove };
+            change(&mut loaded.membership, bit, net, &mut Rows, &mut stores)
         };
+        let mut done = change(&mut loaded);
+        if done == Err(Refused::NotQuiet) {
+            each(&mut loaded, Event::Quiet);
+            loaded.membership.quiesce(&mut Rows);
+            done = change(&mut loaded);
+        }
         if let Err(error) = done {
             assert!(stores.is_empty() && error != Refused::Stale, "seed {seed}: {error}");
             assert_eq!(loaded.membership.add(bit, net, &mut Rows, &mut stores), Err(Refused::Stale));
@@ -434,6 +442,9 @@ fn what_has_no_room_is_refused() {
     };
     assert_eq!(add(&mut loaded, "10.0.0.1/32"), Ok(()));
     assert_eq!(add(&mut loaded, "fd00::1/128"), Ok(()));
+    assert_eq!(add(&mut loaded, "10.0.0.0/8"), Err(Refused::NotQuiet));
+    assert_eq!(add(&mut loaded, "fd00::/64"), Err(Refused::NotQuiet));
+    loaded.membership.quiesce(&mut Rows);
     assert_eq!(add(&mut loaded.clone_for_test(), "10.0.0.0/8"), Err(Refused::NoTable));
     assert_eq!(add(&mut loaded.clone_for_test(), "fd00::/64"), Err(Refused::NoTable));
     let mut full = Ok(());
