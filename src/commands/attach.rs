@@ -3,6 +3,7 @@
 use clap::ValueEnum;
 use polc_compiler::abi::failsafe::Port;
 use polc_compiler::compile::CompileOptions;
+use polc_compiler::emit::EmitOptions;
 use polc_compiler::image::source_lines;
 use polc_compiler::ir::{Direction, PolicyIr};
 use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
@@ -70,7 +71,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let loaded = args.inputs.load()?;
     let endpoint = programs::endpoints(&loaded.cluster, std::slice::from_ref(&args.endpoint))?[0];
     let data = &loaded.cluster.endpoints()[endpoint];
-    let options = CompileOptions::default();
+    let limits = EmitOptions { count: true, ..EmitOptions::default() };
+    let options = CompileOptions { limits, ..CompileOptions::default() };
     let mut programs = Programs::new(&options);
     for direction in DirectionArg::directions(None) {
         programs.endpoint(&loaded.cluster, endpoint, *direction)?;

@@ -148,6 +148,9 @@ fn sets_and_rules_are_listed() {
     assert_eq!(rule["decided_by"]["name"], "mixed");
     assert!(rule["at"].as_str().unwrap().ends_with("p.yaml:13"), "{rule}");
     assert!(rule["decided_by"]["text"].as_str().unwrap().contains("action: Allow"), "{rule}");
+    assert_eq!(rule["hits"], 1, "the SYN of one connection: {rule}");
+    let end = &dump["rules"][1];
+    assert_eq!((&end["decided_by"]["type"], &end["hits"]), (&"tier-default".into(), &1.into()), "{end}");
     let shown = world.ok(&["policy", "dump", IFACE, "ingress", "--asm"]);
     assert!(shown.contains("NetworkPolicy default/mixed rule 0") && shown.contains("exit"), "{shown}");
     let missing = world.polc(&["policy", "dump", "none9", "ingress"]);
