@@ -269,7 +269,7 @@ fn measure(bed: &Bed, shape: Shape, count: usize, effort: Effort) -> Result<Row,
     let hot = [
         bed.hot(&loaded, &flow(members[count / 2].addr()), effort)?.ns,
         bed.hot(&loaded, &flow(shape.none()), effort)?.ns,
-        bed.spread(effort)?.ns,
+        bed.spread(shapes::SPREAD, effort)?.ns,
     ];
     Ok(Row {
         name: shape.name().into(),
