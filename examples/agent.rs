@@ -156,6 +156,23 @@ fn shape(map: &MapSpec) -> (&str, u32, u32, u32) {
 }
 
 fn entries_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
+    keyed_that_differ(old, new) + values_that_differ(old, new)
+}
+
+/// Values of arrays, from the first on; those that are left out are zero.
+fn values_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
+    let size = old.value_size as usize;
+    let values = |map: &MapSpec, len: usize| {
+        let mut dense = map.dense.clone();
+        dense.resize(len, 0);
+        dense
+    };
+    let len = old.dense.len().max(new.dense.len());
+    let (old, new) = (values(old, len), values(new, len));
+    old.chunks(size).zip(new.chunks(size)).filter(|(o, n)| o != n).count()
+}
+
+fn keyed_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
     let old: BTreeMap<_, _> = old.entries.iter().cloned().collect();
     let new: BTreeMap<_, _> = new.entries.iter().cloned().collect();
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
