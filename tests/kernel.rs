@@ -9,6 +9,8 @@ mod crash;
 mod dumps;
 #[path = "kernel/exclusion.rs"]
 mod exclusion;
+#[path = "kernel/hosts.rs"]
+mod hosts;
 #[path = "kernel/leaks.rs"]
 mod leaks;
 #[path = "kernel/policies.rs"]

@@ -168,7 +168,7 @@ pub fn images(yaml: &str) -> Result<[PolicyImage; 2], Failure> {
 }
 
 pub fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage) -> AttachRequest<'a> {
-    let policy = |image| Policy { image, sets: &[], lines: &no_source_lines };
+    let policy = |image| Policy { image, xdp: false, sets: &[], lines: &no_source_lines };
     AttachRequest {
         interface: IFACE,
         endpoint: "default/pod",
@@ -179,5 +179,7 @@ pub fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage) -> AttachR
         failsafes: &[],
         ingress: policy(ingress),
         egress: policy(egress),
+        untracked_ingress: None,
+        untracked_egress: None,
     }
 }

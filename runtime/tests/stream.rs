@@ -161,7 +161,7 @@ fn send(stop: &AtomicBool, sent: &[AtomicU64; 4]) {
 }
 
 fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage, hook: Hook) -> AttachRequest<'a> {
-    let policy = |image| Policy { image, sets: &[], lines: &no_source_lines };
+    let policy = |image| Policy { image, xdp: false, sets: &[], lines: &no_source_lines };
     AttachRequest {
         interface: "cali0",
         endpoint: "default/pod",
@@ -173,6 +173,8 @@ fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage, hook: Hook) ->
         failsafes: &[],
         ingress: policy(ingress),
         egress: policy(egress),
+        untracked_ingress: None,
+        untracked_egress: None,
     }
 }
 

@@ -4,10 +4,10 @@ use clap::ValueEnum;
 use polc_compiler::abi::failsafe::Port;
 use polc_compiler::compile::CompileOptions;
 use polc_compiler::emit::EmitOptions;
-use polc_compiler::image::source_lines;
+use polc_compiler::image::{OpenExit, for_xdp, source_lines};
 use polc_compiler::ir::{Direction, PolicyIr};
 use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
-use polc_runtime::kernel::{AttachRequest, Dataplane, Failsafe, Hook, Policy, SetRecord, support};
+use polc_runtime::kernel::{AttachRequest, Dataplane, Failsafe, Hook, Policy, SetRecord, Untracked, support};
 
 use super::bpffs::{BpfFs, Wait};
 use super::{DirectionArg, EndpointArg};
@@ -77,12 +77,29 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     for direction in DirectionArg::directions(None) {
         programs.endpoint(&loaded.cluster, endpoint, *direction)?;
     }
+    let mut untracked = [None, None];
+    for (direction, found) in DirectionArg::directions(None).iter().zip(&mut untracked) {
+        if let Some((ir, pass)) = loaded.cluster.resolve_untracked(endpoint, *direction) {
+            *found = Some((programs.add(ir, Vec::new())?, pass.as_u32()));
+        }
+    }
     let programs = programs.into_list();
     let sets: Vec<_> = programs.iter().map(|p| sets(&p.ir)).collect();
     let lines = source_lines(&loaded.sources);
     let policy = |direction: Direction| {
         let index = usize::from(direction == Direction::Egress);
-        Policy { image: &programs[index].image, sets: &sets[index], lines: &lines }
+        Policy { image: &programs[index].image, xdp: false, sets: &sets[index], lines: &lines }
+    };
+    let at_xdp = match untracked[0] {
+        Some((index, _)) => Some(for_xdp(&programs[index].image).map_err(|e| bug(&e))?),
+        None => None,
+    };
+    let untracked_policy = |direction: Direction| {
+        let egress = direction == Direction::Egress;
+        let (index, pass_decision) = untracked[usize::from(egress)]?;
+        let image = at_xdp.as_ref().filter(|_| !egress).unwrap_or(&programs[index].image);
+        let policy = Policy { image, xdp: !egress, sets: &sets[index], lines: &lines };
+        Some(Untracked { policy, pass_decision })
     };
 
     let support = support::check(&args.bpffs.path, args.mount_bpffs)
@@ -106,6 +123,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         failsafes: &failsafes(&loaded.cluster, endpoint),
         ingress: policy(Direction::Ingress),
         egress: policy(Direction::Egress),
+        untracked_ingress: untracked_policy(Direction::Ingress),
+        untracked_egress: untracked_policy(Direction::Egress),
     })?;
     let what = match (report.replaced, report.changed) {
         (false, _) => "attached",
@@ -117,6 +136,10 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         &format!("{}: {what} ({}, {})", args.interface, args.endpoint, report.hook.as_str()),
     );
     Ok(Exit::Ok)
+}
+
+fn bug(error: &OpenExit) -> Failure {
+    Failure::Message(Exit::Bug, format!("untracked policy at XDP: {error}"))
 }
 
 /// The failsafe ports of a host endpoint.

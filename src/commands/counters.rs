@@ -32,12 +32,13 @@ pub enum Args {
 }
 
 /// A row: its category, its name, and the reasons that it adds up.
-const ROWS: [(&str, &str, bool, &[u32]); 14] = [
+const ROWS: [(&str, &str, bool, &[u32]); 15] = [
     ("Accepted", "by another program", false, &[abi::REASON_ANOTHER_PROGRAM]),
     ("Accepted", "by failsafe", false, &[abi::REASON_FAILSAFE]),
     ("Accepted", "by policy", false, &[abi::REASON_POLICY]),
     ("Accepted", "by tracked connection", false, &[abi::REASON_CONNTRACK]),
     ("Accepted", "neighbour discovery", false, &[abi::REASON_NEIGHBOUR_DISCOVERY]),
+    ("Accepted", "left to normal policy", false, &[abi::REASON_PASSED_ON]),
     ("Accepted", "other protocols than IP", false, &[abi::REASON_NOT_IP]),
     ("Dropped", "by policy", true, &[abi::REASON_POLICY]),
     ("Dropped", "by first fragment's verdict", true, &[abi::REASON_CONNTRACK]),
@@ -56,16 +57,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let record = view.record(interface)?;
     let ingress = view.counters(record.place(Direction::Ingress).slot)?;
     let egress = view.counters(record.place(Direction::Egress).slot)?;
+    let xdp = match &record.untracked_ingress {
+        Some(untracked) => view.counters(untracked.counters)?,
+        None => Counters::default(),
+    };
     let mut out = streams::stdout();
     match output {
-        Format::Table => writeln!(out, "{}", table(&ingress, &egress))?,
+        Format::Table => writeln!(out, "{}", table(&ingress, &egress, &xdp))?,
         Format::Json => {
             let rows = ROWS.iter().map(|(category, kind, deny, reasons)| Row {
                 category,
                 kind,
                 ingress: count(&ingress, *deny, reasons),
                 egress: count(&egress, *deny, reasons),
-                xdp: 0,
+                xdp: count(&xdp, *deny, reasons),
             });
             let document = Document {
                 api_version: "polc/v1",
@@ -90,7 +95,7 @@ fn count(counters: &Counters, deny: bool, reasons: &[u32]) -> u64 {
     reasons.iter().map(|reason| counters.get(deny, *reason)).sum()
 }
 
-fn table(ingress: &Counters, egress: &Counters) -> Table {
+fn table(ingress: &Counters, egress: &Counters, xdp: &Counters) -> Table {
     let mut table = Table::new();
     table.load_style(STYLE);
     table.set_header(["CATEGORY", "TYPE", "INGRESS", "EGRESS", "XDP"]);
@@ -103,7 +108,7 @@ fn table(ingress: &Counters, egress: &Counters) -> Table {
             Cell::new(kind),
             right(count(ingress, deny, reasons)),
             right(count(egress, deny, reasons)),
-            right(0),
+            right(count(xdp, deny, reasons)),
         ]);
         last = category;
     }

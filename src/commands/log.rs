@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use polc_compiler::abi;
 use polc_compiler::ir::protocol;
-use polc_runtime::kernel::{ImageRecord, LogRecord, View};
+use polc_runtime::kernel::{ImageRecord, InterfaceRecord, LogRecord, Place, View};
 use polc_runtime::sys::interface_name;
 use serde::Serialize;
 
@@ -109,7 +109,7 @@ fn follow(
 /// From numbers to names; looked up when they first come.
 struct Names<'a> {
     view: &'a View,
-    images: HashMap<u32, Option<ImageRecord>>,
+    images: HashMap<(u32, bool), Option<ImageRecord>>,
 }
 
 /// One packet. `docs/schema/log.schema.json` describes it.
@@ -138,20 +138,20 @@ impl<'a> Names<'a> {
         Self { view, images: HashMap::new() }
     }
 
-    /// The image whose policy has a slot.
-    fn image(&mut self, row: u32) -> Option<&ImageRecord> {
+    /// The image whose policy decided.
+    fn image(&mut self, record: &LogRecord) -> Option<&ImageRecord> {
         let view = self.view;
         let find = || {
             let all = view.attachments().ok()?;
-            let places = all.iter().flat_map(|a| [&a.record.ingress, &a.record.egress]);
-            view.image(places.into_iter().find(|place| place.slot == row)?).ok()
+            let place = all.iter().find_map(|attachment| decider(&attachment.record, record))?;
+            view.image(place).ok()
         };
-        self.images.entry(row).or_insert_with(find).as_ref()
+        self.images.entry((record.row, record.untracked)).or_insert_with(find).as_ref()
     }
 
     fn json(&mut self, record: &LogRecord) -> Line {
         let policy = record.reason == abi::REASON_POLICY;
-        let image = if policy { self.image(record.row) } else { None };
+        let image = if policy { self.image(record) } else { None };
         let decision = image.and_then(|image| {
             let decision = image.decisions.get(record.decision? as usize)?;
             Some((policy::words(decision), policy::at(image, decision), decision.text.clone()))
@@ -197,6 +197,17 @@ impl<'a> Names<'a> {
             text.push_str(&format!("  {yaml}"));
         }
         text
+    }
+}
+
+/// The policy of an attachment that has a record's row of counters and decided.
+fn decider<'a>(attachment: &'a InterfaceRecord, record: &LogRecord) -> Option<&'a Place> {
+    let at_xdp = attachment.untracked_ingress.as_ref().filter(|u| u.counters == record.row);
+    let egress = attachment.untracked_egress.as_ref().filter(|_| attachment.egress.slot == record.row);
+    if record.untracked {
+        at_xdp.map(|u| &u.place).or(egress.map(|u| &u.place))
+    } else {
+        [&attachment.ingress, &attachment.egress].into_iter().find(|place| place.slot == record.row)
     }
 }
 

@@ -24,6 +24,11 @@ pub enum Args {
         /// The direction
         direction: DirectionArg,
 
+        /// The untracked policy of a host endpoint, as it stands at XDP (ingress) or
+        /// before tracking (egress)
+        #[arg(long)]
+        untracked: bool,
+
         /// Print the instructions as well
         #[arg(long)]
         asm: bool,
@@ -39,11 +44,18 @@ pub enum Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
-    let Args::Dump { interface, direction, asm, output, bpffs } = args;
+    let Args::Dump { interface, direction, untracked, asm, output, bpffs } = args;
     let direction = DirectionArg::directions(Some(*direction))[0];
     let view = bpffs.view()?;
     let record = view.record(interface)?;
-    let place = record.place(direction);
+    let place = match (untracked, record.untracked_place(direction)) {
+        (false, _) => record.place(direction),
+        (true, Some(place)) => place,
+        (true, None) => {
+            let none = format!("interface `{interface}` has no untracked {} policy", direction.as_str());
+            return Err(Failure::usage(none));
+        }
+    };
     let image = view.image(place)?;
     let hits = view.hits(place, &image)?;
     let listing = if *asm { Some(view.listing(place)?) } else { None };

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use comfy_table::{Table, presets};
+use polc_compiler::ir::Direction;
 use polc_runtime::kernel::{DirectionStatus, InterfaceStatus};
 use serde::Serialize;
 
@@ -55,6 +56,14 @@ fn state(attachment: &InterfaceStatus, direction: &DirectionStatus) -> &'static 
     }
 }
 
+/// Where a direction's entry program is.
+fn hook(attachment: &InterfaceStatus, direction: &DirectionStatus) -> &'static str {
+    match (direction.untracked, direction.direction) {
+        (true, Direction::Ingress) => "xdp",
+        _ => attachment.record.hook.as_str(),
+    }
+}
+
 fn table(all: &[InterfaceStatus], now: u64) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -77,8 +86,12 @@ fn table(all: &[InterfaceStatus], now: u64) -> Table {
             table.add_row([
                 attachment.name.as_ref().unwrap_or(&record.interface).clone(),
                 record.endpoint.clone(),
-                direction.direction.as_str().into(),
-                record.hook.as_str().into(),
+                if direction.untracked {
+                    format!("{} untracked", direction.direction.as_str())
+                } else {
+                    direction.direction.as_str().into()
+                },
+                hook(attachment, direction).into(),
                 state(attachment, direction).into(),
                 direction.entry.map_or("-".into(), |id| id.to_string()),
                 ids(&direction.programs),
@@ -140,6 +153,8 @@ struct Interface<'a> {
 #[derive(Serialize)]
 struct DirectionJson<'a> {
     direction: &'static str,
+    untracked: bool,
+    hook: &'static str,
     state: &'static str,
     entry_program: Option<u32>,
     slot: u32,
@@ -172,6 +187,8 @@ impl<'a> DirectionJson<'a> {
     fn new(attachment: &InterfaceStatus, direction: &'a DirectionStatus) -> Self {
         Self {
             direction: direction.direction.as_str(),
+            untracked: direction.untracked,
+            hook: hook(attachment, direction),
             state: state(attachment, direction),
             entry_program: direction.entry,
             slot: direction.slot,

@@ -13,9 +13,9 @@ fn open_ports(world: &World) -> (bool, bool) {
 const OLD: (bool, bool) = (true, false);
 const NEW: (bool, bool) = (false, true);
 
-/// Kills `arguments` at each of its steps, with the old policy in force before;
+/// Kills `new` at each of its steps, with the old policy in force before;
 /// `gone_over` says behind which step the new policy may be in force.
-fn kill_at_every_step(world: &World, old: &[&str], new: &[&str], gone_over: &str) {
+pub fn kill_at_every_step(world: &World, old: &[&str], new: &[&str], gone_over: &str) {
     world.ok(old);
     let whole = world.pins();
     let mut behind = false;
@@ -35,7 +35,7 @@ fn kill_at_every_step(world: &World, old: &[&str], new: &[&str], gone_over: &str
         assert_eq!(open_ports(world), OLD, "after {what}");
         assert_eq!(world.pins(), whole, "left behind after {what}");
     }
-    world.ok(&["detach", "--interface", IFACE]);
+    world.ok(&["detach", "--all"]);
     assert_eq!(world.pins(), [""; 0]);
 }
 

@@ -8,7 +8,7 @@ use crate::traffic::{Servers, connect, echoes, ping, soon, tcp, udp};
 use crate::world::{IFACE, NODE_V4, POD_V4, World, text, within};
 
 /// Standard output of `polc … -o json`, which satisfies its schema.
-fn json(world: &World, arguments: &[&str], schema_file: &str) -> Value {
+pub fn json(world: &World, arguments: &[&str], schema_file: &str) -> Value {
     let text = world.ok(&[arguments, &["-o", "json"]].concat());
     let value = serde_json::from_str(&text).unwrap();
     valid(&value, schema_file);

@@ -17,7 +17,7 @@ fn objects() -> Vec<(ObjectKind, u32)> {
 }
 
 /// Waits for what the kernel frees a little later, after a grace period.
-fn until_gone(pins: &[(ObjectKind, u32)]) {
+pub fn until_gone(pins: &[(ObjectKind, u32)]) {
     let start = Instant::now();
     loop {
         let left: Vec<_> = pins.iter().filter(|object| objects().contains(object)).collect();
@@ -30,7 +30,7 @@ fn until_gone(pins: &[(ObjectKind, u32)]) {
 }
 
 /// Everything that is pinned under the world's bpffs, and what it refers to.
-fn pinned(world: &World) -> Vec<(ObjectKind, u32)> {
+pub fn pinned(world: &World) -> Vec<(ObjectKind, u32)> {
     let mut found = Vec::new();
     for pin in world.pins() {
         let path = world.fs.path().join(pin);

@@ -10,6 +10,8 @@ use polc_runtime::sys::{PrivateBpfFs, enter_network_namespace};
 
 /// The host's end of the pod's link.
 pub const IFACE: &str = "cali0";
+/// The interface of what is a pod, or a host.
+pub const HOST_IFACE: &str = "eth0";
 pub const NODE_V4: &str = "10.99.0.1";
 pub const POD_V4: &str = "10.99.0.2";
 pub const NODE_V6: &str = "fd99::1";
@@ -19,6 +21,8 @@ pub struct World {
     pub fs: PrivateBpfFs,
     pub node: String,
     pub pod: String,
+    /// The namespace in which polc runs.
+    at: String,
     /// Policy files.
     folder: PathBuf,
 }
@@ -39,10 +43,19 @@ impl World {
         let name = format!("polc-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(&name);
         std::fs::create_dir_all(&folder).unwrap();
-        let world = Self { fs, node: format!("{name}-node"), pod: format!("{name}-pod"), folder };
+        let (node, pod) = (format!("{name}-node"), format!("{name}-pod"));
+        let world = Self { fs, at: node.clone(), node, pod, folder };
         world.ip(&format!("netns add {}", world.node));
         world.ip(&format!("netns add {}", world.pod));
         world.make_link();
+        Some(world)
+    }
+
+    /// The same, but polc runs where the pod is: that namespace is a host then, at
+    /// [`HOST_IFACE`].
+    pub fn of_host() -> Option<Self> {
+        let mut world = Self::new()?;
+        world.at.clone_from(&world.pod);
         Some(world)
     }
 
@@ -65,20 +78,23 @@ impl World {
 
     /// Standard output of a command in the node's namespace.
     pub fn node_command(&self, command: &str) -> String {
-        let output = self.in_node().args(command.split(' ')).output().unwrap();
+        Self::output(&self.node, command)
+    }
+
+    /// Standard output of a command where [`Self::of_host`] runs polc.
+    pub fn host_command(&self, command: &str) -> String {
+        Self::output(&self.pod, command)
+    }
+
+    fn output(namespace: &str, command: &str) -> String {
+        let output = inside(namespace).args(command.split(' ')).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn in_node(&self) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net=/run/netns/{}", self.node));
-        command
-    }
-
-    /// `polc` in the node's namespace, on this bpffs.
+    /// `polc` in its namespace, on this bpffs.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = self.in_node();
+        let mut command = inside(&self.at);
         command.arg(env!("CARGO_BIN_EXE_polc")).args(arguments);
         command.arg("--bpffs").arg(self.fs.path());
         command
@@ -159,6 +175,12 @@ impl Drop for World {
         }
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn inside(namespace: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}"));
+    command
 }
 
 /// The arguments that attach a policy to the pod.

@@ -49,7 +49,7 @@ fn host_policy(policy: &CalicoPolicy, hosts: bool) -> Option<Diagnostic> {
     }
     if policy.do_not_track {
         let message =
-            "connections that a `doNotTrack` policy allows are tracked all the same: their replies pass";
+            "`polc run` tracks the connections that a `doNotTrack` policy allows: their replies pass";
         let warning = Diagnostic::warning(codes::TRACKED_ANYWAY, at, message);
         return Some(warning.help("evaluate each packet alone with `--stateless`"));
     }

@@ -52,6 +52,8 @@ impl Agent {
             endpoint: request.endpoint.to_owned(),
             host: request.host,
             policy: [&request.ingress, &request.egress].map(image_name),
+            untracked: [&request.untracked_ingress, &request.untracked_egress]
+                .map(|untracked| untracked.as_ref().map(|u| image_name(&u.policy))),
         };
         let wanted = by_name.iter().map(|(name, request)| (name.to_string(), summary(request))).collect();
         let steps = plan(&self.attached()?, &wanted);
@@ -116,7 +118,10 @@ impl Agent {
         Ok(here
             .map(|a| {
                 let policy = [&a.record.ingress, &a.record.egress].map(|place| self.digest(place));
-                let attached = Attached { endpoint: a.record.endpoint, host: a.record.host, policy };
+                let untracked = [Direction::Ingress, Direction::Egress]
+                    .map(|direction| a.record.untracked_place(direction).map(|place| self.digest(place)));
+                let attached =
+                    Attached { endpoint: a.record.endpoint, host: a.record.host, policy, untracked };
                 (a.name.unwrap_or(a.record.interface), attached)
             })
             .collect())

@@ -13,6 +13,8 @@ pub struct Attached {
     pub host: bool,
     /// Digests of the ingress and egress policy.
     pub policy: [String; 2],
+    /// Likewise of untracked policy, where there is any.
+    pub untracked: [Option<String>; 2],
 }
 
 /// What is wanted at an interface. The same facts, of the other kind.
@@ -60,7 +62,12 @@ mod tests {
     use super::*;
 
     fn at(endpoint: &str, policy: &str) -> Attached {
-        Attached { endpoint: endpoint.into(), host: false, policy: [policy.into(), "e".into()] }
+        Attached {
+            endpoint: endpoint.into(),
+            host: false,
+            policy: [policy.into(), "e".into()],
+            untracked: [None, None],
+        }
     }
 
     fn state(of: &[(&str, Attached)]) -> BTreeMap<String, Attached> {

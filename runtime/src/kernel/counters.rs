@@ -71,7 +71,7 @@ impl View {
     pub fn sets(&self) -> Result<BTreeMap<String, Vec<String>>, LoaderError> {
         let mut sets = BTreeMap::new();
         for attachment in self.attachments()? {
-            for place in [&attachment.record.ingress, &attachment.record.egress] {
+            for place in attachment.record.places() {
                 for set in self.image(place)?.sets {
                     sets.insert(set.name, set.members);
                 }

@@ -1,7 +1,7 @@
 //! The two ways to an interface's packets: tcx links (from 6.6) and filters of the
-//! clsact qdisc.
+//! clsact qdisc; and XDP links, for a host's untracked policy.
 //!
-//! A tcx link is pinned with the attachment and gone with its pin. A filter stays
+//! A link is pinned with the attachment and gone with its pin. A filter stays
 //! until it is removed; it carries polc's handle. Both change their program in
 //! place.
 
@@ -76,9 +76,15 @@ pub(super) fn attach_tcx(program: &Program, ifindex: u32, way: Way, pin: &Path) 
 }
 
 /// Puts a program in the place of the attached one.
-pub(super) fn update_tcx(program: &Program, pin: &Path) -> Result<(), LoaderError> {
+pub(super) fn update_link(program: &Program, pin: &Path) -> Result<(), LoaderError> {
     let what = || format!("changing the program of the link {}", pin.display());
     Link::open(pin).map_err(kernel(what()))?.update(program).map_err(kernel(what()))
+}
+
+/// Attaches at XDP and pins the link at once; in the driver, else behind it.
+pub(super) fn attach_xdp(program: &Program, ifindex: u32, pin: &Path) -> Result<(), SyscallError> {
+    let link = Link::create(program, ifindex, AttachPoint::Xdp);
+    link.or_else(|_| Link::create_generic_xdp(program, ifindex))?.pin(pin)
 }
 
 /// Sets polc's filter of the clsact qdisc, which must be there.
@@ -110,13 +116,15 @@ fn has_filters(ifindex: u32) -> Result<bool, SyscallError> {
 /// none, or the interface is gone. `pins` is the attachment's folder.
 pub(super) fn attached(hook: Hook, ifindex: u32, way: Way, pins: &Path) -> Option<u32> {
     match hook {
-        Hook::Tcx => {
-            let link = Link::open(&link_pin(pins, way)).ok()?;
-            let info = link.info().ok()?;
-            (info.ifindex == ifindex).then_some(info.program)
-        }
+        Hook::Tcx => linked(ifindex, &link_pin(pins, way)),
         Hook::Clsact => netlink::filter_program(ifindex, way.side()).ok()?,
     }
+}
+
+/// Id of the program that a pinned link attaches to an interface.
+pub(super) fn linked(ifindex: u32, pin: &Path) -> Option<u32> {
+    let info = Link::open(pin).ok()?.info().ok()?;
+    (info.ifindex == ifindex).then_some(info.program)
 }
 
 /// Where a link is pinned in an attachment's folder.
@@ -127,4 +135,19 @@ pub(super) fn link_pin(pins: &Path, way: Way) -> std::path::PathBuf {
 /// Where an entry program is pinned.
 pub(super) fn entry_pin(pins: &Path, way: Way) -> std::path::PathBuf {
     pins.join(format!("entry_{}", way.name()))
+}
+
+/// Where the link at XDP is pinned.
+pub(super) fn xdp_link_pin(pins: &Path) -> std::path::PathBuf {
+    pins.join("link_xdp")
+}
+
+/// Where the entry program at XDP is pinned.
+pub(super) fn xdp_pin(pins: &Path) -> std::path::PathBuf {
+    pins.join("entry_xdp")
+}
+
+/// Where the program is pinned that goes on behind untracked policy.
+pub(super) fn tracked_pin(pins: &Path) -> std::path::PathBuf {
+    pins.join("entry_tracked")
 }

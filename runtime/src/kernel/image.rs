@@ -26,6 +26,8 @@ const BATCH: usize = 1 << 20;
 pub struct Policy<'a> {
     /// What was compiled.
     pub image: &'a PolicyImage,
+    /// Whether it was made for XDP (`polc_compiler::image::for_xdp`).
+    pub xdp: bool,
     /// Its sets, for `polc ipsets dump`.
     pub sets: &'a [SetRecord],
     /// The text of the YAML lines.
@@ -75,7 +77,7 @@ pub fn name(policy: &Policy<'_>) -> String {
 }
 
 fn record_of(policy: &Policy<'_>) -> ImageRecord {
-    ImageRecord::new(policy.image, policy.sets, policy.lines)
+    ImageRecord::new(policy.image, policy.xdp, policy.sets, policy.lines)
 }
 
 fn name_of(policy: &Policy<'_>, record: &ImageRecord) -> String {
@@ -184,7 +186,7 @@ fn load_programs(
         let debug = debug_info(policy.image, program, policy.lines);
         let source = ProgramSource {
             name: &program.name,
-            kind: ProgramKind::Classifier,
+            kind: if policy.xdp { ProgramKind::Xdp } else { ProgramKind::Classifier },
             code: &code,
             license: LICENSE,
             debug: DebugInfo { btf: &debug.btf, functions: &debug.functions, lines: &debug.lines },

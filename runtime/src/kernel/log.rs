@@ -27,6 +27,8 @@ pub struct LogRecord {
     pub row: u32,
     /// Whether the packet leaves the endpoint.
     pub egress: bool,
+    /// Whether the decision is of untracked policy.
+    pub untracked: bool,
     /// `VERDICT_*`.
     pub verdict: u32,
     /// `REASON_*`.
@@ -75,6 +77,7 @@ impl LogRecord {
             ifindex: word(abi::STATE_IFINDEX),
             row: word(abi::STATE_COUNTERS),
             egress: flags & abi::FLAG_EGRESS != 0,
+            untracked: flags & abi::FLAG_UNTRACKED != 0,
             verdict: word(abi::STATE_VERDICT),
             reason: word(abi::STATE_REASON),
             decision: Some(word(abi::STATE_DECISION)).filter(|d| *d != abi::NO_DECISION),

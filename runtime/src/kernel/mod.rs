@@ -43,7 +43,7 @@ use polc_compiler::ir::{Direction, Verdict};
 
 pub use self::conntrack::{Connection, Connections};
 pub use self::counters::Counters;
-pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, Failsafe, detach_all};
+pub use self::dataplane::{AttachReport, AttachRequest, Dataplane, Failsafe, Untracked, detach_all};
 pub use self::error::LoaderError;
 pub use self::hook::Hook;
 pub use self::image::{Policy, name as image_name};
@@ -51,7 +51,9 @@ pub use self::live::{LiveImage, grace_period};
 use self::load::{Image, load_image};
 pub use self::log::{Log, LogRecord, RATE as LOG_RATE};
 pub use self::pins::Pins;
-pub use self::record::{DecisionRecord, ImageRecord, InterfaceRecord, Place, SetRecord};
+pub use self::record::{
+    DecisionRecord, ImageRecord, InterfaceRecord, Place, SetRecord, UntrackedEgress, UntrackedIngress,
+};
 pub use self::view::{Attachment as InterfaceStatus, DirectionStatus, View};
 use crate::sys::{CpuPin, PrivateBpfFs};
 use crate::vm::object::{EntryObject, PROGRAMS};

@@ -6,8 +6,9 @@
 
 use std::path::Path;
 
+use polc_compiler::abi;
 use polc_compiler::image::PolicyImage;
-use polc_compiler::ir::DecisionData;
+use polc_compiler::ir::{DecisionData, Direction};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +39,29 @@ pub struct Place {
     pub image: String,
 }
 
+/// Untracked policy at XDP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UntrackedIngress {
+    /// The policy, in a slot of the program array for XDP.
+    pub place: Place,
+    /// Decision with which it says that it has nothing to say; a constant of the
+    /// entry program, which has a slot of its own for each.
+    pub pass_decision: u32,
+    /// Row of the counters; other policies of the endpoint keep it.
+    pub counters: u32,
+}
+
+/// Untracked policy at tc, before tracking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UntrackedEgress {
+    /// The policy.
+    pub place: Place,
+    /// As for [`UntrackedIngress::pass_decision`].
+    pub pass_decision: u32,
+    /// Slot of the program that goes on with what it has nothing to say about.
+    pub next_slot: u32,
+}
+
 /// An attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceRecord {
@@ -65,6 +89,12 @@ pub struct InterfaceRecord {
     pub ingress: Place,
     /// Policy for packets from the endpoint.
     pub egress: Place,
+    /// Untracked policy for packets towards a host endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untracked_ingress: Option<UntrackedIngress>,
+    /// Untracked policy for packets from a host endpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub untracked_egress: Option<UntrackedEgress>,
     /// When it was attached, in seconds since the epoch.
     pub attached_at: u64,
     /// When the policy was last changed.
@@ -76,6 +106,9 @@ pub struct InterfaceRecord {
 pub struct ImageRecord {
     /// `ingress` or `egress`.
     pub direction: String,
+    /// Whether its programs are for XDP.
+    #[serde(default)]
+    pub xdp: bool,
     /// Instructions as emitted, of all programs.
     pub instructions: u32,
     /// Names of programs; program `i` is pinned as `p{i}`.
@@ -128,10 +161,55 @@ pub struct SetRecord {
     pub members: Vec<String>,
 }
 
+impl InterfaceRecord {
+    /// The policy of a direction.
+    pub fn place(&self, direction: Direction) -> &Place {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
+        }
+    }
+
+    /// The untracked policy of a direction, if there is one.
+    pub fn untracked_place(&self, direction: Direction) -> Option<&Place> {
+        match direction {
+            Direction::Ingress => self.untracked_ingress.as_ref().map(|u| &u.place),
+            Direction::Egress => self.untracked_egress.as_ref().map(|u| &u.place),
+        }
+    }
+
+    /// All its policies.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        let untracked = [Direction::Ingress, Direction::Egress];
+        let untracked = untracked.into_iter().filter_map(|direction| self.untracked_place(direction));
+        [&self.ingress, &self.egress].into_iter().chain(untracked)
+    }
+
+    /// Every slot that it has, with the array that the slot is of.
+    pub(super) fn slots(&self) -> Vec<(&'static str, u32)> {
+        let mut slots = vec![(abi::PROGS_MAP, self.ingress.slot), (abi::PROGS_MAP, self.egress.slot)];
+        if let Some(untracked) = &self.untracked_ingress {
+            slots.push((abi::XDP_PROGS_MAP, untracked.place.slot));
+        }
+        if let Some(untracked) = &self.untracked_egress {
+            slots.push((abi::PROGS_MAP, untracked.place.slot));
+            slots.push((abi::PROGS_MAP, untracked.next_slot));
+        }
+        slots
+    }
+
+    /// Rows of the counters that it has.
+    pub(super) fn rows(&self) -> Vec<u32> {
+        let xdp = self.untracked_ingress.iter().map(|u| u.counters);
+        [self.ingress.slot, self.egress.slot].into_iter().chain(xdp).collect()
+    }
+}
+
 impl ImageRecord {
     /// The record of an image. `line` gives the text of a file's line.
     pub(super) fn new(
         image: &PolicyImage,
+        xdp: bool,
         sets: &[SetRecord],
         line: &dyn Fn(&str, u32) -> Option<String>,
     ) -> Self {
@@ -149,6 +227,7 @@ impl ImageRecord {
         };
         Self {
             direction: image.direction.as_str().into(),
+            xdp,
             instructions: image.programs.iter().map(|p| p.code.slots()).sum(),
             programs: image.programs.iter().map(|p| p.name.clone()).collect(),
             maps: image.maps.iter().map(|m| m.name.clone()).collect(),

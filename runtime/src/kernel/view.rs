@@ -30,7 +30,7 @@ pub struct Attachment {
     pub record: InterfaceRecord,
     /// The interface's present name; `None` if it is gone or in another network namespace.
     pub name: Option<String>,
-    /// Both directions, ingress first.
+    /// Both directions, ingress first; behind them those of untracked policy that there are.
     pub directions: Vec<DirectionStatus>,
 }
 
@@ -39,6 +39,8 @@ pub struct Attachment {
 pub struct DirectionStatus {
     /// The endpoint's direction.
     pub direction: Direction,
+    /// Whether it is untracked policy: ingress is at XDP then.
+    pub untracked: bool,
     /// Id of the entry program at the hook; `None` if nothing is attached there.
     pub entry: Option<u32>,
     /// Slot of the program array.
@@ -91,10 +93,17 @@ impl View {
         for (folder, record) in self.records()? {
             let here = record.netns == self.netns;
             let name = if here { interface_name(record.ifindex) } else { None };
-            let directions = [Direction::Ingress, Direction::Egress]
-                .into_iter()
-                .map(|direction| self.direction(&folder, &record, direction))
-                .collect::<Result<_, _>>()?;
+            let all = [false, true].into_iter().flat_map(|untracked| {
+                [Direction::Ingress, Direction::Egress].map(|direction| (direction, untracked))
+            });
+            let mut directions = Vec::new();
+            for (direction, untracked) in all {
+                let place =
+                    if untracked { record.untracked_place(direction) } else { Some(record.place(direction)) };
+                if let Some(place) = place {
+                    directions.push(self.direction(&folder, &record, direction, untracked, place)?);
+                }
+            }
             found.push(Attachment { record, name, directions });
         }
         Ok(found)
@@ -176,8 +185,9 @@ impl View {
         folder: &Path,
         record: &InterfaceRecord,
         direction: Direction,
+        untracked: bool,
+        place: &Place,
     ) -> Result<DirectionStatus, LoaderError> {
-        let place = record.place(direction);
         let image = self.image(place)?;
         let pins = self.folder(place);
         let (mut programs, mut verified, mut machine_code) = (Vec::new(), 0, 0);
@@ -194,15 +204,21 @@ impl View {
             let path = map_pin(&pins, index);
             memory += open_map(&path)?.memory().map_err(kernel(format!("asking for {}", path.display())))?;
         }
-        let slots = self.shared_map(abi::PROGS_MAP)?;
+        let at_xdp = untracked && direction == Direction::Ingress;
+        let slots = self.shared_map(if at_xdp { abi::XDP_PROGS_MAP } else { abi::PROGS_MAP })?;
         let key = place.slot.to_le_bytes();
         let slot = slots.and_then(|slots| slots.lookup(&key).ok().flatten());
         let slot = slot.and_then(|id| id.first_chunk().map(|id| u32::from_le_bytes(*id)));
         let way = record.way(direction);
-        let here = record.netns == self.netns;
+        let entry = match (record.netns == self.netns, at_xdp) {
+            (false, _) => None,
+            (true, true) => hook::linked(record.ifindex, &hook::xdp_link_pin(folder)),
+            (true, false) => hook::attached(record.hook, record.ifindex, way, folder),
+        };
         Ok(DirectionStatus {
             direction,
-            entry: if here { hook::attached(record.hook, record.ifindex, way, folder) } else { None },
+            untracked,
+            entry,
             slot: place.slot,
             in_force: slot.is_some() && slot == programs.first().copied(),
             image: place.image.clone(),
@@ -216,14 +232,6 @@ impl View {
 }
 
 impl InterfaceRecord {
-    /// The policy of a direction.
-    pub fn place(&self, direction: Direction) -> &Place {
-        match direction {
-            Direction::Ingress => &self.ingress,
-            Direction::Egress => &self.egress,
-        }
-    }
-
     /// The hook that a direction's packets pass: what comes in from a workload's
     /// link leaves the workload.
     pub(super) fn way(&self, direction: Direction) -> Way {

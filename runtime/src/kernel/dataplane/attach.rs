@@ -1,5 +1,9 @@
 //! Attaching: the first time, a new policy in place, or another configuration.
 //!
+//! Untracked policy of a host endpoint has an entry program and a link at XDP. A
+//! packet that meets the old program at one hook and the new one at the other still
+//! gets a verdict of one of them: whole policies hold the untracked chain as well.
+//!
 //! Order of a new policy: images loaded, slots stored, record replaced, old image
 //! removed. Order of another configuration (endpoint, flags, entry object, hook):
 //! everything staged, slots stored, old folder moved aside, new folder moved in
@@ -14,14 +18,14 @@ use polc_compiler::abi::config::Config;
 use polc_compiler::abi::failsafe::Port;
 use polc_compiler::ir::Direction;
 
-use super::slots::{free_endpoint, free_slots, open_program};
-use super::{Dataplane, now};
+use super::Dataplane;
+use super::slots::open_program;
 use crate::kernel::error::{LoaderError, kernel};
 use crate::kernel::hook::{self, Hook, Way};
-use crate::kernel::image::{Policy, install};
-use crate::kernel::record::{InterfaceRecord, Place};
+use crate::kernel::image::Policy;
+use crate::kernel::record::InterfaceRecord;
 use crate::kernel::step::step;
-use crate::kernel::{netlink, pins, record, support};
+use crate::kernel::{netlink, pins, record};
 use crate::sys::bpf::Program;
 use crate::sys::{SyscallError, interface_index, interface_name};
 
@@ -48,6 +52,19 @@ pub struct AttachRequest<'a> {
     pub ingress: Policy<'a>,
     /// Policy for packets from the endpoint.
     pub egress: Policy<'a>,
+    /// A host endpoint's untracked policy for packets towards it, made for XDP.
+    pub untracked_ingress: Option<Untracked<'a>>,
+    /// A host endpoint's untracked policy for packets from it.
+    pub untracked_egress: Option<Untracked<'a>>,
+}
+
+/// Untracked policy of one direction of a host endpoint.
+#[derive(Copy, Clone)]
+pub struct Untracked<'a> {
+    /// The policy.
+    pub policy: Policy<'a>,
+    /// Decision with which it says that it has nothing to say.
+    pub pass_decision: u32,
 }
 
 /// A failsafe port and the far addresses that it is open for; `None` for all.
@@ -99,16 +116,12 @@ impl Dataplane {
     ) -> Result<AttachReport, LoaderError> {
         let records: Vec<InterfaceRecord> = self.records()?.into_iter().map(|(_, r)| r).collect();
         let old = records.iter().find(|r| (r.ifindex, r.netns) == (ifindex, self.netns)).cloned();
-        let images = [&request.ingress, &request.egress].map(|p| install(&self.pins, &self.shared, p));
-        let [ingress, egress] = images;
-        let (ingress, egress) = (ingress?, egress?);
-        let mut new = self.wanted(request, ifindex, &records, old.as_ref(), [ingress, egress])?;
+        let images = self.install_all(request)?;
+        let mut new = self.wanted(request, ifindex, &records, old.as_ref(), images)?;
         let report = AttachReport {
             hook: new.hook,
             replaced: old.is_some(),
-            changed: old.as_ref().is_none_or(|o| {
-                (&o.ingress.image, &o.egress.image) != (&new.ingress.image, &new.egress.image)
-            }),
+            changed: old.as_ref().is_none_or(|old| images_of(old) != images_of(&new)),
         };
         if request.host {
             self.set_failsafes(request.failsafes)?;
@@ -116,12 +129,12 @@ impl Dataplane {
         match old {
             Some(old) if same_entry(&old, &new) => self.replace_policy(&new)?,
             old => {
-                if old.as_ref().is_none_or(|old| old.endpoint_id != new.endpoint_id) {
-                    self.reset(&new)?;
-                }
+                self.reset(&new, old.as_ref())?;
                 self.replace_entry(&mut new, old.as_ref())?;
-                if let Some(old) = old.filter(|old| old.endpoint_id != new.endpoint_id) {
-                    self.release(&old)?;
+                match old {
+                    Some(old) if old.endpoint_id != new.endpoint_id => self.release(&old)?,
+                    Some(old) => self.clear_stale(&old, &new)?,
+                    None => {}
                 }
             }
         }
@@ -132,54 +145,15 @@ impl Dataplane {
         Ok(report)
     }
 
-    /// The record of what is to be.
-    fn wanted(
-        &self,
-        request: &AttachRequest<'_>,
-        ifindex: u32,
-        records: &[InterfaceRecord],
-        old: Option<&InterfaceRecord>,
-        images: [String; 2],
-    ) -> Result<InterfaceRecord, LoaderError> {
-        let same = old.filter(|o| o.endpoint == request.endpoint && o.host == request.host);
-        let (endpoint_id, slots) = match same {
-            Some(old) => (old.endpoint_id, [old.ingress.slot, old.egress.slot]),
-            None => (free_endpoint(records), free_slots(records)?),
-        };
-        let hook = match request.hook.or(old.map(|o| o.hook)) {
-            Some(hook) => hook,
-            None => support::best_hook()?,
-        };
-        let [ingress, egress] = images;
-        Ok(InterfaceRecord {
-            interface: request.interface.to_owned(),
-            ifindex,
-            netns: self.netns,
-            endpoint: request.endpoint.to_owned(),
-            endpoint_id,
-            host: request.host,
-            hook,
-            made_qdisc: old.is_some_and(|o| o.hook == hook && o.made_qdisc),
-            entry: self.entry.digest.clone(),
-            flags: request.flags,
-            ingress: Place { slot: slots[0], image: ingress },
-            egress: Place { slot: slots[1], image: egress },
-            attached_at: same.map_or_else(now, |o| o.attached_at),
-            updated_at: now(),
-        })
-    }
-
     /// Another policy under the same entry programs.
     fn replace_policy(&self, new: &InterfaceRecord) -> Result<(), LoaderError> {
         let staged = self.pins.staging().join("record");
         pins::unpin(&staged)?;
         record::write(new, &staged)?;
         step("record staged");
-        self.fill_slot(&new.ingress)?;
-        step("ingress slot stored");
-        self.fill_slot(&new.egress)?;
-        step("egress slot stored");
-        pins::rename(&staged, &self.place(new.ifindex).join("record"))?;
+        let place = self.place(new.ifindex);
+        self.store_slots(new, &place)?;
+        pins::rename(&staged, &place.join("record"))?;
         step("record in place");
         Ok(())
     }
@@ -201,12 +175,12 @@ impl Dataplane {
         }
         record::write(new, &staged.join("record"))?;
         step("interface staged");
-        self.fill_slot(&new.ingress)?;
-        step("ingress slot stored");
-        self.fill_slot(&new.egress)?;
-        step("egress slot stored");
+        self.store_slots(new, &staged)?;
         if !takes_over {
             attach_hooks(new, &programs, &staged)?;
+        }
+        if new.untracked_ingress.is_some() && old.is_none_or(|old| old.untracked_ingress.is_none()) {
+            attach_xdp(new, &staged)?;
         }
         let (place, aside) = (self.place(new.ifindex), self.pins.staging().join("old"));
         if old.is_some() {
@@ -218,31 +192,60 @@ impl Dataplane {
         self.finish_replacement()
     }
 
-    /// Loads and pins the entry programs.
+    /// Puts the policies in force, of each direction the untracked one first.
+    fn store_slots(&self, new: &InterfaceRecord, interface: &Path) -> Result<(), LoaderError> {
+        for direction in [Direction::Ingress, Direction::Egress] {
+            if new.untracked_place(direction).is_some() {
+                self.fill_untracked_slots(new, direction, interface)?;
+                step(&format!("slot of untracked {} stored", direction.as_str()));
+            }
+            self.fill_slot(new, direction)?;
+            step(&format!("{} slot stored", direction.as_str()));
+        }
+        Ok(())
+    }
+
+    /// Loads and pins the entry programs; those at tc are given back.
     fn load_entries(&self, new: &InterfaceRecord, folder: &Path) -> Result<Vec<(Way, Program)>, LoaderError> {
         let mut programs = Vec::new();
         for way in Way::BOTH {
-            let (name, slot, peer) = if way == new.way(Direction::Egress) {
-                (abi::PROG_EGRESS, new.egress.slot, new.ingress.slot)
-            } else {
-                (abi::PROG_INGRESS, new.ingress.slot, new.egress.slot)
+            let direction =
+                if way == new.way(Direction::Egress) { Direction::Egress } else { Direction::Ingress };
+            let name = match direction {
+                Direction::Egress => abi::PROG_EGRESS,
+                Direction::Ingress => abi::PROG_INGRESS,
             };
-            // Slots and counter rows are as many, and each way has one of both.
-            let failsafes = if new.host { abi::CONFIG_FAILSAFES } else { 0 };
+            let config = config(new, direction);
+            programs.push((way, self.load_entry(name, &config, &hook::entry_pin(folder, way))?));
+            if config.flags & abi::CONFIG_UNTRACKED != 0 {
+                self.load_entry(abi::PROG_TRACKED, &config, &hook::tracked_pin(folder))?;
+            }
+        }
+        if let Some(untracked) = &new.untracked_ingress {
             let config = Config {
-                policy_slot: slot,
+                policy_slot: untracked.place.slot,
                 endpoint: new.endpoint_id,
-                flags: new.flags | failsafes,
-                peer_slot: peer,
-                counters: slot,
+                flags: new.flags,
+                counters: untracked.counters,
+                pass_decision: untracked.pass_decision,
                 ..Config::default()
             };
-            let program = self.entry.load(&[name], &self.shared, &config)?.remove(0);
-            let path = hook::entry_pin(folder, way);
-            program.pin(&path).map_err(kernel(format!("pinning {}", path.display())))?;
-            programs.push((way, program));
+            self.load_entry(abi::PROG_XDP, &config, &hook::xdp_pin(folder))?;
         }
         Ok(programs)
+    }
+
+    fn load_entry(&self, name: &str, config: &Config, pin: &Path) -> Result<Program, LoaderError> {
+        let program = self.entry.load(&[name], &self.shared, config)?.remove(0);
+        program.pin(pin).map_err(kernel(format!("pinning {}", pin.display())))?;
+        Ok(program)
+    }
+
+    /// Empties slots that an endpoint had before its configuration changed.
+    fn clear_stale(&self, old: &InterfaceRecord, new: &InterfaceRecord) -> Result<(), LoaderError> {
+        let kept = new.slots();
+        let stale = old.slots().into_iter().filter(|slot| !kept.contains(slot));
+        stale.into_iter().try_for_each(|(array, slot)| self.clear_slot(array, slot))
     }
 
     /// Behind the commit of another configuration: hands the old folder's links
@@ -264,6 +267,11 @@ impl Dataplane {
             }
             step("links handed over");
         }
+        let (from, to) = (hook::xdp_link_pin(&aside), hook::xdp_link_pin(&place));
+        if new.untracked_ingress.is_some() && from.exists() {
+            pins::rename(&from, &to)?;
+            step("xdp link handed over");
+        }
         self.ensure_hooks(&new, &place)?;
         self.retire(&aside, &old)
     }
@@ -278,7 +286,7 @@ impl Dataplane {
                 continue;
             }
             match record.hook {
-                Hook::Tcx => hook::update_tcx(&program, &hook::link_pin(place, way))?,
+                Hook::Tcx => hook::update_link(&program, &hook::link_pin(place, way))?,
                 Hook::Clsact => {
                     let what = || format!("attaching to {}", record.interface);
                     netlink::add_clsact(record.ifindex).map_err(kernel(what()))?;
@@ -287,16 +295,83 @@ impl Dataplane {
             }
             step(&format!("hook {} changed", way.name()));
         }
-        Ok(())
+        ensure_xdp(record, place)
     }
 }
 
 /// Whether the entry programs of one record do for the other.
 fn same_entry(old: &InterfaceRecord, new: &InterfaceRecord) -> bool {
     let of = |r: &InterfaceRecord| {
-        (r.endpoint_id, r.host, r.hook, r.flags, r.entry.clone(), r.ingress.slot, r.egress.slot)
+        let passes = (
+            r.untracked_ingress.as_ref().map(|u| (u.pass_decision, u.counters)),
+            r.untracked_egress.as_ref().map(|u| u.pass_decision),
+        );
+        (r.endpoint_id, r.host, r.hook, r.flags, r.entry.clone(), r.slots(), passes)
     };
     of(old) == of(new)
+}
+
+fn images_of(record: &InterfaceRecord) -> Vec<&str> {
+    record.places().map(|place| place.image.as_str()).collect()
+}
+
+/// What the entry program of a direction is told.
+fn config(new: &InterfaceRecord, direction: Direction) -> Config {
+    let (own, peer) = match direction {
+        Direction::Ingress => (new.ingress.slot, new.egress.slot),
+        Direction::Egress => (new.egress.slot, new.ingress.slot),
+    };
+    let failsafes = if new.host { abi::CONFIG_FAILSAFES } else { 0 };
+    // Slots and counter rows are as many, and each direction has one of both.
+    let common = Config {
+        policy_slot: own,
+        endpoint: new.endpoint_id,
+        flags: new.flags | failsafes,
+        peer_slot: peer,
+        counters: own,
+        ..Config::default()
+    };
+    match (direction, &new.untracked_ingress, &new.untracked_egress) {
+        (Direction::Ingress, Some(_), _) => Config { flags: common.flags | abi::CONFIG_XDP, ..common },
+        (Direction::Egress, _, Some(untracked)) => Config {
+            flags: common.flags | abi::CONFIG_UNTRACKED,
+            untracked_slot: untracked.place.slot,
+            next_slot: untracked.next_slot,
+            pass_decision: untracked.pass_decision,
+            ..common
+        },
+        _ => common,
+    }
+}
+
+/// Attaches the pinned entry program at XDP for the first time.
+fn attach_xdp(record: &InterfaceRecord, folder: &Path) -> Result<(), LoaderError> {
+    let program = open_program(&hook::xdp_pin(folder))?;
+    let what = format!("attaching untracked policy at XDP to {} (one program fits there)", record.interface);
+    hook::attach_xdp(&program, record.ifindex, &hook::xdp_link_pin(folder)).map_err(kernel(what))?;
+    step("hook xdp attached");
+    Ok(())
+}
+
+/// Lets XDP run the pinned entry program, where there is untracked policy.
+fn ensure_xdp(record: &InterfaceRecord, place: &Path) -> Result<(), LoaderError> {
+    if record.untracked_ingress.is_none() {
+        return Ok(());
+    }
+    let (path, link) = (hook::xdp_pin(place), hook::xdp_link_pin(place));
+    let program = open_program(&path)?;
+    let wanted = super::slots::program_id(&program, &path)?;
+    match hook::linked(record.ifindex, &link) {
+        Some(found) if found == wanted => return Ok(()),
+        Some(_) => hook::update_link(&program, &link)?,
+        None => {
+            // Somebody took it off.
+            pins::unpin(&link)?;
+            return attach_xdp(record, place);
+        }
+    }
+    step("hook xdp changed");
+    Ok(())
 }
 
 fn has_clsact(ifindex: u32) -> Result<bool, SyscallError> {

@@ -12,6 +12,7 @@ mod detach;
 mod repair;
 mod slots;
 mod tables;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -30,11 +31,16 @@ use super::record::{self, AbiRecord, InterfaceRecord};
 use super::step::step;
 use crate::sys::bpf::{Map, Program};
 
-pub use attach::{AttachReport, AttachRequest, Failsafe};
+pub use attach::{AttachReport, AttachRequest, Failsafe, Untracked};
 pub use detach::detach_all;
 
 /// The programs that end a packet, and their slots.
-const ENDS: [(u32, &str); 2] = [(abi::SLOT_ALLOWED, abi::PROG_ALLOWED), (abi::SLOT_DENIED, abi::PROG_DENIED)];
+const ENDS: [(&str, u32, &str); 4] = [
+    (abi::PROGS_MAP, abi::SLOT_ALLOWED, abi::PROG_ALLOWED),
+    (abi::PROGS_MAP, abi::SLOT_DENIED, abi::PROG_DENIED),
+    (abi::XDP_PROGS_MAP, abi::SLOT_ALLOWED, abi::PROG_XDP_ALLOWED),
+    (abi::XDP_PROGS_MAP, abi::SLOT_DENIED, abi::PROG_XDP_DENIED),
+];
 
 /// The right to change what is attached: one process has it at a time.
 pub struct Dataplane {
@@ -72,7 +78,7 @@ impl Dataplane {
     /// Lets the first slots lead to the programs that end a packet; `renew` replaces
     /// those of another entry object.
     fn place_ends(&mut self, renew: bool) -> Result<(), LoaderError> {
-        for (slot, name) in ENDS {
+        for (array, slot, name) in ENDS {
             let path = self.pins.program(name);
             let pinned = if path.exists() && !renew {
                 Some(Program::open(&path).map_err(kernel(format!("opening {}", path.display())))?)
@@ -91,7 +97,7 @@ impl Dataplane {
                     program
                 }
             };
-            self.set_slot(slot, &program)?;
+            self.set_slot(array, slot, &program)?;
         }
         if renew {
             pins::unpin(&self.pins.staging().join("abi"))?;

@@ -7,6 +7,8 @@
 
 use std::collections::BTreeSet;
 
+use polc_compiler::ir::Direction;
+
 use super::Dataplane;
 use crate::kernel::error::LoaderError;
 use crate::kernel::hook::{self, Hook, Way};
@@ -34,8 +36,10 @@ impl Dataplane {
                 self.release(&record)?;
                 continue;
             }
-            self.fill_slot(&record.ingress)?;
-            self.fill_slot(&record.egress)?;
+            for direction in [Direction::Ingress, Direction::Egress] {
+                self.fill_untracked_slots(&record, direction, &place)?;
+                self.fill_slot(&record, direction)?;
+            }
             self.ensure_hooks(&record, &place)?;
         }
         let records: Vec<InterfaceRecord> = self.records()?.into_iter().map(|(_, r)| r).collect();
@@ -70,7 +74,7 @@ impl Dataplane {
     pub(super) fn collect(&self) -> Result<(), LoaderError> {
         let records: Vec<InterfaceRecord> = self.records()?.into_iter().map(|(_, r)| r).collect();
         let used: BTreeSet<&String> =
-            records.iter().flat_map(|r| [&r.ingress.image, &r.egress.image]).collect();
+            records.iter().flat_map(|r| r.places().map(|place| &place.image)).collect();
         for name in pins::names(&self.pins.images())? {
             if !used.contains(&name) {
                 pins::remove(&self.pins.images().join(name))?;

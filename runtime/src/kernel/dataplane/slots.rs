@@ -1,69 +1,120 @@
-//! Slots of the shared program array: which are taken, by what, and changing them.
+//! Slots of the shared program arrays: which are taken, by what, and changing them.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use polc_compiler::abi;
+use polc_compiler::ir::Direction;
 
 use super::Dataplane;
 use crate::kernel::error::{LoaderError, kernel};
+use crate::kernel::hook;
 use crate::kernel::image::program_pin;
 use crate::kernel::record::{InterfaceRecord, Place};
 use crate::sys::bpf::Program;
 
 impl Dataplane {
     /// One store: packets take the old program before it and the new one after it.
-    pub(super) fn set_slot(&self, slot: u32, program: &Program) -> Result<(), LoaderError> {
-        let slots = self.shared_map(abi::PROGS_MAP)?;
-        slots.set_program(slot, program).map_err(kernel(format!("setting slot {slot}")))
+    pub(super) fn set_slot(
+        &self,
+        array: &'static str,
+        slot: u32,
+        program: &Program,
+    ) -> Result<(), LoaderError> {
+        let what = format!("setting slot {slot} of `{array}`");
+        self.shared_map(array)?.set_program(slot, program).map_err(kernel(what))
     }
 
-    /// Lets a place's slot lead to its image.
-    pub(super) fn fill_slot(&self, place: &Place) -> Result<(), LoaderError> {
-        let path = program_pin(&self.pins.images().join(&place.image), 0);
-        let program = open_program(&path)?;
-        if self.slot_program(place.slot)? != Some(program_id(&program, &path)?) {
-            self.set_slot(place.slot, &program)?;
+    /// Lets the slot of a direction lead to its policy.
+    pub(super) fn fill_slot(
+        &self,
+        record: &InterfaceRecord,
+        direction: Direction,
+    ) -> Result<(), LoaderError> {
+        let place = record.place(direction);
+        self.lead_slot(abi::PROGS_MAP, place.slot, &self.first_program(place))
+    }
+
+    /// The same for untracked policy, if there is any. `interface` is the folder of
+    /// the attachment's entry programs.
+    pub(super) fn fill_untracked_slots(
+        &self,
+        record: &InterfaceRecord,
+        direction: Direction,
+        interface: &Path,
+    ) -> Result<(), LoaderError> {
+        let Some(place) = record.untracked_place(direction) else { return Ok(()) };
+        let first = self.first_program(place);
+        if let (Direction::Egress, Some(untracked)) = (direction, &record.untracked_egress) {
+            self.lead_slot(abi::PROGS_MAP, untracked.next_slot, &hook::tracked_pin(interface))?;
+            return self.lead_slot(abi::PROGS_MAP, place.slot, &first);
+        }
+        self.lead_slot(abi::XDP_PROGS_MAP, place.slot, &first)
+    }
+
+    fn first_program(&self, place: &Place) -> PathBuf {
+        program_pin(&self.pins.images().join(&place.image), 0)
+    }
+
+    /// Lets a slot lead to a pinned program.
+    fn lead_slot(&self, array: &'static str, slot: u32, path: &Path) -> Result<(), LoaderError> {
+        let program = open_program(path)?;
+        if self.slot_program(array, slot)? != Some(program_id(&program, path)?) {
+            self.set_slot(array, slot, &program)?;
         }
         Ok(())
     }
 
     /// Id of the program that a slot leads to.
-    pub(super) fn slot_program(&self, slot: u32) -> Result<Option<u32>, LoaderError> {
-        let slots = self.shared_map(abi::PROGS_MAP)?;
-        let value = slots.lookup(&slot.to_le_bytes()).map_err(kernel(format!("reading slot {slot}")))?;
+    fn slot_program(&self, array: &'static str, slot: u32) -> Result<Option<u32>, LoaderError> {
+        let what = format!("reading slot {slot} of `{array}`");
+        let value = self.shared_map(array)?.lookup(&slot.to_le_bytes()).map_err(kernel(what))?;
         Ok(value.and_then(|v| v.first_chunk().map(|v| u32::from_le_bytes(*v))))
     }
 
     /// Empties every policy slot that none of these attachments has.
     pub(super) fn clear_unowned(&self, records: &[InterfaceRecord]) -> Result<(), LoaderError> {
-        let owned: BTreeSet<u32> = taken(records);
-        let mut all = abi::SLOT_FIRST_POLICY..abi::PROGS_ENTRIES;
-        all.try_for_each(|slot| if owned.contains(&slot) { Ok(()) } else { self.clear_slot(slot) })
+        let owned: BTreeSet<_> = records.iter().flat_map(InterfaceRecord::slots).collect();
+        for array in [abi::PROGS_MAP, abi::XDP_PROGS_MAP] {
+            let mut all = abi::SLOT_FIRST_POLICY..abi::PROGS_ENTRIES;
+            all.try_for_each(|slot| {
+                if owned.contains(&(array, slot)) { Ok(()) } else { self.clear_slot(array, slot) }
+            })?;
+        }
+        Ok(())
     }
 
     /// Empties a slot; one that is empty is fine.
-    pub(super) fn clear_slot(&self, slot: u32) -> Result<(), LoaderError> {
-        let slots = self.shared_map(abi::PROGS_MAP)?;
-        slots.delete(&slot.to_le_bytes()).map(drop).map_err(kernel(format!("clearing slot {slot}")))
+    pub(super) fn clear_slot(&self, array: &'static str, slot: u32) -> Result<(), LoaderError> {
+        let what = format!("clearing slot {slot} of `{array}`");
+        self.shared_map(array)?.delete(&slot.to_le_bytes()).map(drop).map_err(kernel(what))
     }
 }
 
-pub(super) fn taken(records: &[InterfaceRecord]) -> BTreeSet<u32> {
-    records.iter().flat_map(|r| [r.ingress.slot, r.egress.slot]).collect()
+/// Numbers that no attachment has: neither as slot of an array nor as row of the
+/// counters. One numbering for all, so that a new slot may be a new row.
+pub(super) struct FreeSlots {
+    taken: BTreeSet<u32>,
+    attachments: usize,
 }
 
-/// The two lowest free slots.
-pub(super) fn free_slots(records: &[InterfaceRecord]) -> Result<[u32; 2], LoaderError> {
-    let taken = taken(records);
-    let mut free = (abi::SLOT_FIRST_POLICY..abi::PROGS_ENTRIES).filter(|slot| !taken.contains(slot));
-    match (free.next(), free.next()) {
-        (Some(one), Some(two)) => Ok([one, two]),
-        _ => Err(LoaderError::Limit {
+impl FreeSlots {
+    pub fn new(records: &[InterfaceRecord]) -> Self {
+        let slots = records.iter().flat_map(InterfaceRecord::slots).map(|(_, slot)| slot);
+        let taken = slots.chain(records.iter().flat_map(InterfaceRecord::rows)).collect();
+        Self { taken, attachments: records.len() }
+    }
+
+    /// The lowest one, which is taken then.
+    pub fn take(&mut self) -> Result<u32, LoaderError> {
+        let free = (abi::SLOT_FIRST_POLICY..abi::PROGS_ENTRIES).find(|slot| !self.taken.contains(slot));
+        let slot = free.ok_or(LoaderError::Limit {
             what: "attached interfaces",
-            given: records.len() as u64 + 1,
-            allowed: u64::from((abi::PROGS_ENTRIES - abi::SLOT_FIRST_POLICY) / 2),
-        }),
+            given: self.attachments as u64 + 1,
+            allowed: self.attachments as u64,
+        })?;
+        self.taken.insert(slot);
+        Ok(slot)
     }
 }
 

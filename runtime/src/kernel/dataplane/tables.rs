@@ -13,11 +13,17 @@ use crate::kernel::record::InterfaceRecord;
 use crate::kernel::{conntrack, log};
 
 impl Dataplane {
-    /// Zero counters for an attachment that is new.
-    pub(super) fn reset(&self, record: &InterfaceRecord) -> Result<(), LoaderError> {
+    /// Zero counters in the rows that are new to an endpoint.
+    pub(super) fn reset(
+        &self,
+        new: &InterfaceRecord,
+        old: Option<&InterfaceRecord>,
+    ) -> Result<(), LoaderError> {
+        let known = old.filter(|old| old.endpoint_id == new.endpoint_id);
+        let known = known.map(InterfaceRecord::rows).unwrap_or_default();
         let counters = self.shared_map(abi::COUNTERS_MAP)?;
         let zeros = vec![0; counters.value_span()];
-        for row in [record.ingress.slot, record.egress.slot] {
+        for row in new.rows().into_iter().filter(|row| !known.contains(row)) {
             counters.update(&row.to_le_bytes(), &zeros).map_err(kernel("resetting counters"))?;
         }
         Ok(())
@@ -26,8 +32,9 @@ impl Dataplane {
     /// Gives back what an attachment had that is no more: its slots, and its
     /// endpoint's connections, whose number may come to another one.
     pub(super) fn release(&self, record: &InterfaceRecord) -> Result<(), LoaderError> {
-        self.clear_slot(record.ingress.slot)?;
-        self.clear_slot(record.egress.slot)?;
+        for (array, slot) in record.slots() {
+            self.clear_slot(array, slot)?;
+        }
         conntrack::forget(self.shared_map(abi::CONNTRACK_MAP)?, record.endpoint_id)?;
         Ok(())
     }

@@ -5,11 +5,14 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use super::{Command, Program, bpf, bpf_fd, fd_by_id, invalid, object_info};
 use crate::sys::SyscallError;
 
+/// `XDP_FLAGS_SKB_MODE`.
+const XDP_GENERIC: u32 = 1 << 1;
+
 /// Where a link attaches a program; the numbers are those of `enum bpf_attach_type`.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum AttachPoint {
-    /// XDP.
+    /// XDP, in the driver where it can, else where the kernel has made a packet of it.
     Xdp = 37,
     /// Packets that come in through an interface (from 6.6).
     TcxIngress = 46,
@@ -41,6 +44,23 @@ impl Link {
     /// `ENODEV` if there is no such interface, `EINVAL` where the kernel has no
     /// such link, `EBUSY` if another XDP program is there.
     pub fn create(program: &Program, ifindex: u32, at: AttachPoint) -> Result<Self, SyscallError> {
+        Self::create_in_mode(program, ifindex, at, 0)
+    }
+
+    /// Attaches a program at XDP behind the driver, which every interface can.
+    ///
+    /// # Errors
+    /// As for [`Self::create`].
+    pub fn create_generic_xdp(program: &Program, ifindex: u32) -> Result<Self, SyscallError> {
+        Self::create_in_mode(program, ifindex, AttachPoint::Xdp, XDP_GENERIC)
+    }
+
+    fn create_in_mode(
+        program: &Program,
+        ifindex: u32,
+        at: AttachPoint,
+        flags: u32,
+    ) -> Result<Self, SyscallError> {
         #[repr(C)]
         struct Attribute {
             prog_fd: u32,
@@ -56,7 +76,7 @@ impl Link {
             prog_fd: program.as_fd().as_raw_fd() as u32,
             target_ifindex: ifindex,
             attach_type: at as u32,
-            flags: 0,
+            flags,
             relative: 0,
             padding: 0,
             revision: 0,
