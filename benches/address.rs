@@ -46,7 +46,6 @@ fn failed(text: String) -> Failure {
     text.into()
 }
 
-const LIMITS: AddressLimits = AddressLimits { max_entries: 1 << 22, max_table_bytes: 256 << 20 };
 /// Members of a set; the last one has what is left.
 const PER_SET: usize = 10;
 /// Changes that are timed.
@@ -233,7 +232,7 @@ fn measure(bed: &Bed, shape: Shape, count: usize, effort: Effort) -> Result<Row,
     let classes = classify(&ir);
     let classify = start.elapsed();
     let start = Instant::now();
-    let tables = AddressTables::build(&classes, &LIMITS)?;
+    let tables = AddressTables::build(&classes, &AddressLimits::default())?;
     let build = start.elapsed();
     let what = program(&tables)?;
     let loaded = bed.load(&what)?;

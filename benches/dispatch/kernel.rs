@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use polc_compiler::abi::{self, Field};
 use polc_compiler::bpf::{AluOp, Assembler, Code, Cond, Helper, Insn, MapRef, Reg, Size, Width};
-use polc_compiler::image::{MapKind, MapSpec, PolicyImage, SUB_PROGS_MAP};
+use polc_compiler::image::{F_MMAPABLE, MapKind, MapSpec, PolicyImage, SUB_PROGS_MAP};
 use polc_compiler::ir::Flow;
 use polc_runtime::sys::CpuPin;
-use polc_runtime::sys::bpf::{DebugInfo, Map, MapDefinition, Program, ProgramKind, ProgramSource};
+use polc_runtime::sys::bpf::{
+    DebugInfo, Map, MapDefinition, MappedArray, Program, ProgramKind, ProgramSource,
+};
 
 use crate::shapes::SPREAD;
 use crate::{Failure, failed};
@@ -219,22 +221,16 @@ impl Bed {
 
 /// Creates a map with its contents.
 fn filled(spec: &MapSpec) -> Result<Map, Failure> {
-    let definition = MapDefinition {
-        kind: spec.kind as u32,
-        key_size: spec.key_size,
-        value_size: spec.value_size,
-        max_entries: spec.max_entries,
-        flags: spec.flags,
-    };
+    let definition = MapDefinition::from(spec.shape());
     let problem = |e: polc_runtime::sys::SyscallError| failed(format!("map {}: {}", spec.name, e.io_error));
     let map = Map::create(&spec.name, &definition).map_err(problem)?;
     for (key, value) in &spec.entries {
         map.update(key, value).map_err(problem)?;
     }
-    if !spec.dense.is_empty() {
-        let count = spec.dense.len() / spec.value_size as usize;
-        let keys: Vec<u8> = (0..count as u32).flat_map(u32::to_ne_bytes).collect();
-        map.update_batch(&keys, &spec.dense).map_err(problem)?;
+    if spec.flags & F_MMAPABLE != 0 {
+        MappedArray::of_values(&map, spec.value_size)
+            .and_then(|mapped| mapped.fill(&spec.dense))
+            .map_err(problem)?;
     }
     Ok(map)
 }

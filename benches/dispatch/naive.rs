@@ -65,6 +65,7 @@ pub fn emit(ir: &PolicyIr) -> Result<Loadable, Failure> {
         flags: 0,
         entries: Vec::new(),
         dense: Vec::new(),
+        direct: false,
     };
     Ok(Loadable { programs, maps: vec![sets(ir, Family::V4), sets(ir, Family::V6), sub] })
 }
@@ -102,6 +103,7 @@ fn sets(ir: &PolicyIr, family: Family) -> MapSpec {
         flags: F_NO_PREALLOC,
         entries,
         dense: Vec::new(),
+        direct: false,
     }
 }
 

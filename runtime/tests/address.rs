@@ -19,8 +19,6 @@ use polc_runtime::packet::build;
 use polc_runtime::vm::{Vm, VmEngine, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine};
 
-const LIMITS: AddressLimits = AddressLimits { max_entries: 1 << 22, max_table_bytes: 256 << 20 };
-
 /// The classes of a policy with one rule that uses all sets.
 fn classes(kind: SetKind, sets: Vec<Vec<IpNet>>) -> AddressClasses {
     let mut ir = PolicyIr::new("test", Direction::Ingress);
@@ -133,7 +131,7 @@ fn hostile() -> Vec<IpAddr> {
 
 /// Asks every engine for the class of each address, on either side.
 fn check(what: &str, classes: &AddressClasses, addresses: &[IpAddr]) {
-    let tables = AddressTables::build(classes, &LIMITS).unwrap();
+    let tables = AddressTables::build(classes, &AddressLimits::default()).unwrap();
     let image = probe(&tables);
     let spec = [AttachmentSpec { endpoint: 1, direction: Direction::Ingress, image: &image }];
     let mut engines: Vec<(&str, Box<dyn Engine>)> = Vec::new();

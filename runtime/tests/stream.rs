@@ -58,6 +58,7 @@ fn gate(allowed: [u32; 4], decision: u32) -> PolicyImage {
         flags: F_MMAPABLE,
         entries: Vec::new(),
         dense: allowed.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        direct: false,
     };
     image(vec![body.program("gate")], vec![table])
 }

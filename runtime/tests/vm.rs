@@ -181,6 +181,7 @@ fn array(name: &str, max_entries: u32, entries: Vec<(Vec<u8>, Vec<u8>)>) -> MapS
         flags: 0,
         entries,
         dense: Vec::new(),
+        direct: false,
     }
 }
 

@@ -114,11 +114,11 @@ fn address6(key: &buckets::Key) -> u128 {
 /// Leaves of one class next to each other, as prefixes.
 fn prefixes4(shape: Shape, words: &[u32]) -> Result<Vec<(Ipv4Net, u32)>, DecodeError> {
     let corrupt = DecodeError::Corrupt { map: Table::Nets4.name() };
-    let size = Shape::chunk(shape.wide);
+    let size = shape.strides.chunk();
     let mut seen = vec![false; words.len() / size];
     let mut ranges: Vec<(u32, u32, u32)> = Vec::new();
     // Ranges of words still to be read, the next one last: (from, to, first address, bits told apart).
-    let mut todo = vec![(0, Shape::root(shape.wide), 0_u32, Shape::root_bits(shape.wide))];
+    let mut todo = vec![(0, shape.strides.root(), 0_u32, shape.strides.root_bits())];
     while let Some((from, to, address, bits)) = todo.pop() {
         let shift = 32 - u32::from(bits);
         for at in from..to {
@@ -143,7 +143,7 @@ fn prefixes4(shape: Shape, words: &[u32]) -> Result<Vec<(Ipv4Net, u32)>, DecodeE
                 let next = address.wrapping_add(((at + 1 - from) as u32).checked_shl(shift).unwrap_or(0));
                 todo.push((at + 1, to, next, bits));
             }
-            todo.push((chunk * size, (chunk + 1) * size, first, bits + Shape::chunk_bits(shape.wide)));
+            todo.push((chunk * size, (chunk + 1) * size, first, bits + shape.strides.chunk_bits()));
             break;
         }
     }
@@ -180,8 +180,6 @@ mod tests {
     use crate::address::{AddressLimits, AddressTables, classify};
     use crate::ir::generate::{Shape, flows, policy};
 
-    const LIMITS: AddressLimits = AddressLimits { max_entries: 1 << 22, max_table_bytes: 256 << 20 };
-
     fn contents(tables: &AddressTables) -> Vec<Vec<u8>> {
         let full = |spec: crate::image::MapSpec| {
             let mut bytes = spec.dense;
@@ -197,7 +195,7 @@ mod tests {
         for seed in 0..120 {
             let ir = policy(seed, &Shape { sets: 8, nets: 9, ..Shape::default() });
             let classes = classify(&ir);
-            let tables = AddressTables::build(&classes, &LIMITS).unwrap();
+            let tables = AddressTables::build(&classes, &AddressLimits::default()).unwrap();
             let bytes = contents(&tables);
             let bytes: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
             let found = tables.layout().decode(&bytes).unwrap();
@@ -219,7 +217,7 @@ mod tests {
         let (mut corrupt, mut maps) = (0, 0);
         for seed in 0..40 {
             let ir = policy(seed, &Shape { sets: 8, nets: 9, ..Shape::default() });
-            let tables = AddressTables::build(&classify(&ir), &LIMITS).unwrap();
+            let tables = AddressTables::build(&classify(&ir), &AddressLimits::default()).unwrap();
             let layout = tables.layout();
             assert!(matches!(layout.decode(&[&[][..]; 7]), Err(DecodeError::Maps { given: 7, .. })));
             let bytes = contents(&tables);

@@ -2,19 +2,20 @@
 //!
 //! Registers: `r0` to `r5` are scratch, the four bytes below `fp-8` hold a map key,
 //! the four below `fp-12` the best IPv6 prefix so far, the eight below `fp-16` a
-//! pointer into the tree of IPv6 prefix lengths. Array look-ups are inlined
-//! by the kernel, so every step costs its loads and about fifteen instructions; but
-//! the verifier takes them for calls, which is why addresses are loaded anew from
-//! the packet state after each. IPv4 bytes are loaded one by one: a byte is bounded
+//! pointer into the tree of IPv6 prefix lengths. A step costs its loads and a few
+//! instructions where the table is addressed directly, else some fifteen and what the
+//! verifier takes for a call, which is why addresses are loaded anew from the packet
+//! state after each. IPv4 bytes are loaded one by one: a byte is bounded
 //! for every verifier, where the result of a byte swap is not (Linux 5.10).
 
 use super::buckets::{self, Keys, OVERFLOW};
 use super::layout::{AddressLayout, Nets6, Table};
 use super::lengths::node;
+use super::trie::Strides;
 use super::{AddressTables, lengths, trie};
 use crate::abi::{Field, STATE_FAMILY};
 use crate::bpf::{
-    AluOp, AsmError, Assembler, ByteOrder, Cond, Helper, Insn, Label, MapRef, Reg, Size, SwapBits, Width,
+    AluOp, AsmError, Assembler, ByteOrder, Cond, Index, Insn, Label, Reg, Size, SwapBits, Width,
 };
 
 const KEY: i16 = -12;
@@ -30,8 +31,8 @@ pub struct LookUp {
     pub state: Reg,
     /// The address: [`crate::abi::STATE_SRC`] or [`crate::abi::STATE_DST`].
     pub address: Field,
-    /// Register that gets the class id, zero-extended and below
-    /// [`AddressLayout::class_capacity`]; not `state`.
+    /// Register that gets the class id, zero-extended; the verifier does not know that it
+    /// is below [`AddressLayout::class_capacity`]. Not `state`.
     pub class: Reg,
     /// Index of the first address map among the image's private maps.
     pub first_map: u32,
@@ -54,15 +55,17 @@ impl AddressLayout {
     /// # Errors
     /// As there.
     pub fn emit(&self, asm: &mut Assembler, look_up: LookUp) -> Result<(), AsmError> {
-        let (none, done) = (asm.new_label(), asm.new_label());
-        let mut code = Code { asm, layout: self, at: look_up, none, done };
+        let (none, done, tagged) = (asm.new_label(), asm.new_label(), asm.new_label());
+        let mut code = Code { asm, layout: self, at: look_up, none, done, tagged };
         code.families()?;
         let asm = code.asm;
         asm.bind(none)?;
         asm.push(Insn::mov(FOUND, 0));
+        asm.jump(done);
+        asm.bind(tagged)?;
+        let class = (1 << lengths::CLASS_BITS) - 1;
+        asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: class.into() });
         asm.bind(done)?;
-        let mask = (self.class_capacity() - 1) as i32;
-        asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: mask.into() });
         if look_up.class != FOUND {
             asm.push(Insn::mov(look_up.class, FOUND));
         }
@@ -76,8 +79,10 @@ struct Code<'a> {
     at: LookUp,
     /// Nothing was found.
     none: Label,
-    /// The class is in [`FOUND`], with more bits above it perhaps.
+    /// The class is in [`FOUND`].
     done: Label,
+    /// It is there with a prefix length above it.
+    tagged: Label,
 }
 
 impl Code<'_> {
@@ -181,18 +186,16 @@ impl Code<'_> {
         self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
         self.asm.push(Insn::alu(AluOp::Mul, Reg::R1, shape.lines as i32));
         self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 32));
-        self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, Reg::R1));
-        self.value(table);
+        self.value(table, Index::Reg(Reg::R1, u64::from(shape.lines)));
     }
 
-    /// Leaves a pointer to the value that the key on the stack names in `r0`.
-    fn value(&mut self, table: Table) {
-        let map = self.at.first_map + self.layout.map(table).unwrap_or_default();
-        self.asm.push(Insn::mov(Reg::R2, Reg::R10));
-        self.asm.push(Insn::alu(AluOp::Add, Reg::R2, i32::from(KEY)));
-        self.asm.load_map(Reg::R1, MapRef::Private(map));
-        self.asm.call(Helper::MAP_LOOKUP_ELEM);
-        self.asm.jump_if(Width::W64, Cond::Eq, Reg::R0, 0, self.none);
+    /// Leaves a pointer to a value of a table in `r0`. In a layout without that table
+    /// nothing would be found.
+    fn value(&mut self, table: Table, index: Index) {
+        match self.layout.values(table, self.at.first_map) {
+            Some(values) => self.asm.point(&values, index, KEY, self.none),
+            None => self.asm.jump(self.none),
+        }
     }
 
     /// Loads the address, cut to a prefix length, as keys lie in memory: into `r1`,
@@ -253,20 +256,25 @@ impl Code<'_> {
     fn trie(&mut self, shape: trie::Shape) -> Result<(), AsmError> {
         let (state, address) = (self.at.state, self.at.address.offset);
         // The root's chunk is named by the bits before the last ones it tells apart.
-        if shape.wide {
-            self.asm.push(Insn::load(Size::B1, FOUND, state, address));
-            self.asm.push(Insn::alu(AluOp::Lsh, FOUND, 4));
-            self.asm.push(Insn::load(Size::B1, Reg::R1, state, address + 1));
-            self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 4));
-            self.asm.push(Insn::alu(AluOp::Or, FOUND, Reg::R1));
-        } else {
-            self.asm.push(Insn::mov(FOUND, 0));
-        }
-        let step = trie::Shape::chunk_bits(shape.wide);
-        let mut bits = trie::Shape::root_bits(shape.wide) - step;
+        let mut chunk = match shape.strides {
+            Strides::Narrow => Index::First,
+            Strides::Wide => {
+                self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
+                Index::Reg(Reg::R1, 1 << 8)
+            }
+            Strides::Sparse => {
+                self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
+                self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 4));
+                self.asm.push(Insn::load(Size::B1, Reg::R2, state, address + 1));
+                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R2, 4));
+                self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+                Index::Reg(Reg::R1, 1 << 12)
+            }
+        };
+        let step = shape.strides.chunk_bits();
+        let mut bits = shape.strides.root_bits() - step;
         while bits < 32 {
-            self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, FOUND));
-            self.value(Table::Nets4);
+            self.value(Table::Nets4, chunk);
             self.asm.push(Insn::load(Size::B1, Reg::R1, state, address + i16::from(bits / 8)));
             // Times the size of a leaf.
             match (step, bits % 8) {
@@ -281,8 +289,14 @@ impl Code<'_> {
             bits += step;
             if bits < 32 {
                 self.asm.jump_if(Width::W32, Cond::SignedGe, FOUND, 0, self.done);
-                let chunk = !trie::POINTER as i32;
-                self.asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: chunk.into() });
+                let number = !trie::POINTER as i32;
+                self.asm.push(Insn::Alu {
+                    width: Width::W32,
+                    op: AluOp::And,
+                    dst: FOUND,
+                    src: number.into(),
+                });
+                chunk = FOUND.into();
             }
         }
         self.asm.jump(self.done);
@@ -300,7 +314,7 @@ impl Code<'_> {
         }
         self.asm.bind(end)?;
         self.asm.push(Insn::load(Size::B4, FOUND, Reg::R10, BEST));
-        self.asm.jump(self.done);
+        self.asm.jump(self.tagged);
         Ok(())
     }
 
@@ -316,7 +330,7 @@ impl Code<'_> {
         self.prefix(nets, nets.lengths[mid], hit, miss)?;
         self.asm.bind(hit)?;
         if mid + 1 == to {
-            self.asm.jump(self.done);
+            self.asm.jump(self.tagged);
         } else {
             self.asm.push(Insn::store(Size::B4, Reg::R10, BEST, FOUND));
             self.search(nets, mid + 1, to, end)?;
@@ -351,11 +365,11 @@ impl Code<'_> {
     /// Walks the tree of lengths; goes to `end` with the best on the stack.
     fn walk(&mut self, nets: &Nets6, end: Label) -> Result<(), AsmError> {
         let first = lengths::first_line(&nets.buckets, &nets.lengths);
-        self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, first as i32));
+        self.asm.push(Insn::mov(Reg::R1, first as i32));
         let depth = lengths::depth(&nets.lengths);
         for step in 1..=depth {
             let (hit, miss, next) = (self.asm.new_label(), self.asm.new_label(), self.asm.new_label());
-            self.value(Table::Nets6);
+            self.value(Table::Nets6, Reg::R1.into());
             self.asm.push(Insn::store(Size::B8, Reg::R10, NODE, Reg::R0));
             self.node_prefix(&nets.buckets, hit, miss)?;
             for (label, line) in [(miss, node::MISS), (hit, node::HIT)] {
@@ -370,7 +384,6 @@ impl Code<'_> {
             self.asm.bind(next)?;
             if step < depth {
                 self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, 0, end);
-                self.asm.push(Insn::store(Size::B4, Reg::R10, KEY, Reg::R1));
             }
         }
         self.asm.jump(end);

@@ -2,17 +2,23 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::trie::Strides;
 use super::{AddressError, AddressLimits, Prefixes, buckets, lengths, trie};
+use crate::bpf::Values;
+use crate::image::MapSpec;
 
-/// Hosts that a table has room for beyond those that are there, at most and at
-/// least: as many again, within these.
+/// Hosts that a table has room for beyond those that are there, at least and at
+/// most: a quarter of them, within these.
 const ROOM: std::ops::RangeInclusive<u64> = 32..=65_536;
-/// Likewise for a trie's chunks.
+/// Likewise for a trie's chunks: an eighth.
 const CHUNK_ROOM: std::ops::RangeInclusive<u64> = 8..=1_024;
-/// Classes that tables have room for at least.
-const LEAST_CLASSES: u32 = 64;
+/// Likewise for classes: an eighth.
+const CLASS_ROOM: std::ops::RangeInclusive<u32> = 32..=65_536;
 /// Bytes of a narrow trie above which a wide one is worth its root.
 const NARROW_TRIE: u64 = 48 << 10;
+/// Hosts share the trie of prefixes while it takes at most this many times the bytes
+/// that a table of their own would.
+const DENSE: u64 = 2;
 
 /// One of the tables, in the order of their maps.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,12 +63,14 @@ pub struct AddressLayout {
     pub(super) nets4: Option<trie::Shape>,
     pub(super) hosts6: Option<buckets::Shape>,
     pub(super) nets6: Option<Nets6>,
-    /// A power of two, at most 2^24.
+    /// At most 2^24.
     pub(super) classes: u32,
+    /// Most bytes of a table that is addressed directly.
+    pub(super) max_direct: u64,
 }
 
 impl AddressLayout {
-    /// Classes that there is room for; look-ups give less than this. A power of two.
+    /// Classes that there is room for: ids are less than this.
     pub fn class_capacity(&self) -> u32 {
         self.classes
     }
@@ -88,7 +96,7 @@ impl AddressLayout {
         let lines = |shape: &buckets::Shape| u64::from(shape.lines) * buckets::LINE_WORDS as u64;
         match table {
             Table::Hosts4 => self.hosts4.as_ref().map(lines),
-            Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * trie::Shape::chunk(t.wide) as u64),
+            Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * t.strides.chunk() as u64),
             Table::Hosts6 => self.hosts6.as_ref().map(lines),
             Table::Nets6 => self.nets6.as_ref().map(|n| {
                 let tree =
@@ -98,10 +106,23 @@ impl AddressLayout {
         }
     }
 
+    /// A table's map as code refers to it, if the first one is private map `first`.
+    pub(super) fn values(&self, table: Table, first: u32) -> Option<Values> {
+        let (words, map) = (self.map_words(table)?, self.map(table)?);
+        Some(self.spec(table, words, Vec::new()).values(first + map))
+    }
+
+    /// A table's map, which begins with `dense`.
+    pub(super) fn spec(&self, table: Table, words: u64, dense: Vec<u8>) -> MapSpec {
+        let size = self.value_words(table);
+        let count = u32::try_from(words / u64::from(size)).unwrap_or(u32::MAX);
+        MapSpec::array(table.name(), size * 4, count, dense, self.max_direct)
+    }
+
     /// Words of one value of a table's map.
     pub(super) fn value_words(&self, table: Table) -> u32 {
         match (table, self.nets4) {
-            (Table::Nets4, Some(shape)) => trie::Shape::chunk(shape.wide) as u32,
+            (Table::Nets4, Some(shape)) => shape.strides.chunk() as u32,
             _ => buckets::LINE_WORDS as u32,
         }
     }
@@ -112,8 +133,9 @@ impl AddressLayout {
 pub(super) struct Plan4 {
     /// Addresses stand in buckets, with room for this many.
     pub hosts: Option<u64>,
-    /// There is a trie, with room for this many chunks.
-    pub trie: Option<(bool, u64)>,
+    /// There is a trie, with room for this many chunks; of hosts as well if they do not
+    /// stand in buckets.
+    pub trie: Option<(Strides, u64)>,
 }
 
 /// Hosts to plan for. Where none can come there is some air, which keeps hosts in
@@ -126,40 +148,63 @@ pub(super) fn room(now: u64, open: bool) -> u64 {
     if !open {
         return now + (now / 2).min(*ROOM.end());
     }
-    let planned = now + now.clamp(*ROOM.start(), *ROOM.end());
-    planned.next_multiple_of(planned.next_power_of_two() / 8)
+    rounded(now + (now / 4).clamp(*ROOM.start(), *ROOM.end()), 8)
 }
 
-/// Addresses go to buckets, prefixes to a trie.
+/// The next multiple of a `steps`th of the next power of two.
+fn rounded(planned: u64, steps: u64) -> u64 {
+    planned.next_multiple_of((planned.next_power_of_two() / steps).max(1))
+}
+
+/// Prefixes go to a trie. So do hosts where they lie close to each other: then one
+/// look-up finds both. Scattered ones go to buckets.
 pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
-    let hosts = prefixes.iter().filter(|(_, length, _)| *length == 32).count();
-    let nets =
-        prefixes.iter().filter(|(_, length, _)| *length < 32).map(|(network, length, _)| (*network, *length));
-    Plan4 {
-        hosts: (hosts > 0 || open).then(|| room(hosts as u64, open)),
-        trie: (hosts < prefixes.len()).then(|| trie_of(nets, open)),
+    let all = prefixes.iter().map(|(network, length, _)| (*network, *length));
+    let nets = all.clone().filter(|(_, length)| *length < 32);
+    let (count, hosts) = (prefixes.len() as u64, (prefixes.len() - nets.clone().count()) as u64);
+    if count == 0 && !open {
+        return Plan4 { hosts: None, trie: None };
     }
+    let apart = (hosts < count).then(|| trie_of(nets, &[Strides::Narrow, Strides::Sparse], open));
+    let together = trie_of(all, &[Strides::Narrow, Strides::Wide], open);
+    let room = room(hosts, open);
+    let buckets = u64::from(buckets::Shape::new(buckets::Keys::Word, room, 0).lines) * 64;
+    let bytes = |trie: (Strides, u64)| trie.0.bytes(trie.1);
+    if hosts == 0 && !open {
+        return Plan4 { hosts: None, trie: apart };
+    }
+    if bytes(together) <= NARROW_TRIE.max(DENSE * (buckets + apart.map_or(0, bytes))) {
+        return Plan4 { hosts: None, trie: Some(together) };
+    }
+    Plan4 { hosts: Some(room), trie: apart }
 }
 
-/// Root and chunks of a trie for these prefixes.
-fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> (bool, u64) {
-    let room = |chunks: u64, root: u64| {
-        let more = chunks - root;
-        if open { chunks + more.clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end()) } else { chunks }
+/// Strides and chunks of a trie for these prefixes: the first of two choices while it
+/// is small.
+fn trie_of(
+    prefixes: impl Iterator<Item = (u32, u8)> + Clone,
+    [small, large]: &[Strides; 2],
+    open: bool,
+) -> (Strides, u64) {
+    let chunks = |strides: Strides| {
+        let (chunks, root) =
+            (trie::chunks_needed(prefixes.clone(), strides), u64::from(strides.root_chunks()));
+        let more = ((chunks - root) / 8).clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end());
+        if open { rounded(chunks + more, 16) } else { chunks }
     };
-    let narrow = trie::chunks_needed(prefixes.clone(), false);
-    if narrow * trie::Shape::chunk(false) as u64 * 4 <= NARROW_TRIE {
-        return (false, room(narrow, u64::from(trie::Shape::root_chunks(false))));
+    match chunks(*small) {
+        few if small.bytes(few) <= NARROW_TRIE => (*small, few),
+        _ => (*large, chunks(*large)),
     }
-    (true, room(trie::chunks_needed(prefixes, true), u64::from(trie::Shape::root_chunks(true))))
 }
 
-/// Classes to plan for: a power of two with at least half as many again.
+/// Classes to plan for: an eighth more than there are.
 pub(super) fn class_capacity(classes: usize) -> Result<u32, AddressError> {
     let max = 1 << lengths::CLASS_BITS;
     let too_many = AddressError::TooManyClasses { given: classes as u64, max };
     let needed = u32::try_from(classes).ok().filter(|c| *c <= max).ok_or(too_many)?;
-    Ok((needed + needed / 2).clamp(LEAST_CLASSES, max).next_power_of_two())
+    let planned = needed + (needed / 8).clamp(*CLASS_ROOM.start(), *CLASS_ROOM.end());
+    Ok(rounded(planned.into(), 16).min(max.into()) as u32)
 }
 
 /// Checks every map's size.
@@ -187,7 +232,8 @@ mod tests {
         let changes = (0..10_000).filter(|n| room(*n, true) != room(n + 1, true)).count();
         assert!((10..50).contains(&changes), "{changes}");
         for n in [0, 1, 31, 32, 33, 1_000, 65_536, 1_000_000] {
-            let (least, most) = (n + n.clamp(32, 65_536), 1 + (n + n.clamp(32, 65_536)) * 5 / 4);
+            let more = n + (n / 4).clamp(32, 65_536);
+            let (least, most) = (more, 1 + more * 5 / 4);
             assert!((least..=most).contains(&room(n, true)), "{n}: {}", room(n, true));
         }
     }

@@ -7,8 +7,8 @@
 //!
 //! | map | there is one for | look-up |
 //! |---|---|---|
-//! | `polc_hosts4` | IPv4 addresses | one cache line, seldom two (`buckets`) |
-//! | `polc_nets4` | IPv4 prefixes | one to five words (`trie`) |
+//! | `polc_hosts4` | scattered IPv4 addresses | one cache line, seldom two (`buckets`) |
+//! | `polc_nets4` | IPv4 prefixes, and addresses that lie close | one to five words (`trie`) |
 //! | `polc_hosts6` | IPv6 addresses | one cache line, seldom two |
 //! | `polc_nets6` | IPv6 prefixes | binary search on lengths (`lengths`) |
 //!
@@ -18,8 +18,8 @@
 //! What the code depends on is the [`AddressLayout`] alone: which tables there
 //! are, their sizes, the hash seeds and the IPv6 prefix lengths. Members change
 //! within it. Where a set's members may change at run time ([`crate::ir::SetKind`])
-//! there is a place for addresses of both families, and room: as many more as there
-//! are (at least 32, at most 65,536), half as many classes again. Without such sets
+//! there is a place for addresses of both families, and room: a quarter more addresses
+//! than there are (at least 32, at most 65,536), an eighth more chunks and classes. Without such sets
 //! the tables fit exactly, since only a new policy changes them.
 
 mod buckets;
@@ -39,7 +39,7 @@ pub use emit::LookUp;
 pub use layout::AddressLayout;
 pub use membership::{ClassRows, Membership, Refused};
 
-use crate::image::{F_MMAPABLE, MapKind, MapSpec};
+use crate::image::{DIRECT_BYTES, MapSpec};
 
 use buckets::{Entry, Keys};
 use layout::{Nets6, Table};
@@ -51,6 +51,16 @@ pub struct AddressLimits {
     pub max_entries: u32,
     /// Most bytes of one map.
     pub max_table_bytes: u64,
+    /// Most bytes of a map that is addressed directly, up to
+    /// [`DIRECT_BYTES`]. Lower it only in tests.
+    pub max_direct_bytes: u64,
+}
+
+impl Default for AddressLimits {
+    /// Those of [`crate::emit::EmitOptions`].
+    fn default() -> Self {
+        Self { max_entries: 1 << 22, max_table_bytes: 256 << 20, max_direct_bytes: DIRECT_BYTES }
+    }
 }
 
 /// The address tables cannot be built.
@@ -132,6 +142,7 @@ impl AddressTables {
             hosts6: None,
             nets6: None,
             classes: layout::class_capacity(classes.len())?,
+            max_direct: limits.max_direct_bytes,
         };
         let mut words = Vec::new();
         build4(&v4, classes.open, &mut layout, &mut words)?;
@@ -149,17 +160,7 @@ impl AddressTables {
     pub fn maps(&self) -> Vec<MapSpec> {
         let present = Table::ALL.into_iter().filter_map(|t| Some((t, self.layout.map_words(t)?)));
         let spec = |((table, size), words): ((Table, u64), &Vec<u32>)| {
-            let value_words = self.layout.value_words(table);
-            MapSpec {
-                name: table.name().into(),
-                kind: MapKind::Array,
-                key_size: 4,
-                value_size: value_words * 4,
-                max_entries: (size / u64::from(value_words)) as u32,
-                flags: F_MMAPABLE,
-                entries: Vec::new(),
-                dense: words.iter().flat_map(|word| word.to_le_bytes()).collect(),
-            }
+            self.layout.spec(table, size, words.iter().flat_map(|word| word.to_le_bytes()).collect())
         };
         present.zip(&self.words).map(spec).collect()
     }
@@ -185,11 +186,12 @@ fn build4(
         layout.hosts4 = Some(shape);
         words.push(table);
     }
-    if let Some((wide, chunks)) = plan.trie {
-        let mut trie = trie::Trie::new(wide);
-        let painted = prefixes.iter().filter(|(_, length, _)| *length < 32);
+    if let Some((strides, chunks)) = plan.trie {
+        let mut trie = trie::Trie::new(strides);
+        let apart = plan.hosts.is_some();
+        let painted = prefixes.iter().filter(|(_, length, _)| *length < 32 || !apart);
         painted.for_each(|(network, length, class)| trie.paint(*network, *length, *class));
-        layout.nets4 = Some(trie::Shape { wide, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) });
+        layout.nets4 = Some(trie::Shape { strides, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) });
         words.push(trie.words);
     }
     Ok(())

@@ -1,79 +1,98 @@
-//! IPv4 prefixes: a trie of chunks whose leaves are classes.
+//! IPv4 prefixes, and hosts where they are dense: a trie of chunks whose leaves are
+//! classes.
 //!
 //! ```text
-//! wide     leaf by bits 0–15 ─▶ chunk, leaf by bits 16–19 ─▶ … 20–23 ─▶ … 24–27 ─▶ … 28–31
-//! narrow   leaf by bits 0–7 ─▶ chunk, leaf by bits 8–15 ─▶ … 16–23 ─▶ … 24–31
+//! narrow   leaf by bits 0–7  ─▶ chunk, leaf by bits 8–15  ─▶ … 16–23 ─▶ … 24–31
+//! wide     leaf by bits 0–15 ─▶ chunk, leaf by bits 16–23 ─▶ … 24–31
+//! sparse   leaf by bits 0–15 ─▶ chunk, leaf by bits 16–19 ─▶ … 20–23 ─▶ … 24–27 ─▶ … 28–31
 //! ```
 //!
 //! What: a leaf is one word, either a class or, with [`POINTER`] set, the number
-//! of the chunk that tells the next bits apart. The wide trie has a root of 256 KiB
-//! and chunks of one cache line, so that many scattered prefixes stay small; the
-//! narrow one has a root and chunks of 1 KiB, so that few prefixes do. The root is
-//! the first chunks, one after the other.
+//! of the chunk that tells the next bits apart. The wide and the sparse trie have a
+//! root of 256 KiB; chunks are of 1 KiB, in the sparse one of a cache line, so that
+//! many scattered prefixes stay small. The root is the first chunks, one after the
+//! other.
 //!
 //! Why it can change under readers: whatever an address finds hangs on one word,
 //! which one aligned store replaces; a new chunk is complete before the leaf that
 //! leads to it is stored.
 //!
-//! Cost: one load for the root and for each chunk on the way; a /24 takes three.
+//! Cost: one load for the root and for each chunk on the way.
 
 use serde::{Deserialize, Serialize};
 
 /// Marks a leaf that leads to a chunk.
 pub(super) const POINTER: u32 = 1 << 31;
 
-/// The shape of a trie; code depends on [`Self::wide`] and on the map's size.
+/// How many bits the root and each chunk tell apart.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Strides {
+    /// 8, then 8 each.
+    Narrow,
+    /// 16, then 8 each.
+    Wide,
+    /// 16, then 4 each.
+    Sparse,
+}
+
+impl Strides {
+    /// Bits that the root tells apart.
+    pub fn root_bits(self) -> u8 {
+        if self == Self::Narrow { 8 } else { 16 }
+    }
+
+    /// Bits that a chunk tells apart.
+    pub fn chunk_bits(self) -> u8 {
+        if self == Self::Sparse { 4 } else { 8 }
+    }
+
+    /// Leaves of the root.
+    pub fn root(self) -> usize {
+        1 << self.root_bits()
+    }
+
+    /// Leaves of a chunk, 4 bytes each.
+    pub fn chunk(self) -> usize {
+        1 << self.chunk_bits()
+    }
+
+    /// Chunks of the root.
+    pub fn root_chunks(self) -> u32 {
+        (self.root() / self.chunk()) as u32
+    }
+
+    /// Bytes of this many chunks.
+    pub fn bytes(self, chunks: u64) -> u64 {
+        chunks * self.chunk() as u64 * 4
+    }
+}
+
+/// The shape of a trie; code depends on this.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(super) struct Shape {
-    /// Which of the two tries it is.
-    pub wide: bool,
+    /// What its parts tell apart.
+    pub strides: Strides,
     /// Chunks, those of the root included.
     pub chunks: u32,
 }
 
-impl Shape {
-    /// Bits that a chunk tells apart.
-    pub fn chunk_bits(wide: bool) -> u8 {
-        if wide { 4 } else { 8 }
-    }
-
-    /// Leaves of a chunk, 4 bytes each.
-    pub fn chunk(wide: bool) -> usize {
-        1 << Self::chunk_bits(wide)
-    }
-
-    /// Leaves of the root.
-    pub fn root(wide: bool) -> usize {
-        1 << Self::root_bits(wide)
-    }
-
-    /// Chunks of the root.
-    pub fn root_chunks(wide: bool) -> u32 {
-        (Self::root(wide) / Self::chunk(wide)) as u32
-    }
-
-    /// Bits that the root tells apart.
-    pub fn root_bits(wide: bool) -> u8 {
-        if wide { 16 } else { 8 }
-    }
-}
-
 /// A trie while it is built.
 pub(super) struct Trie {
-    pub wide: bool,
+    pub strides: Strides,
     /// All chunks, one after the other.
     pub words: Vec<u32>,
 }
 
 impl Trie {
-    pub fn new(wide: bool) -> Self {
-        Self { wide, words: vec![0; Shape::root(wide)] }
+    pub fn new(strides: Strides) -> Self {
+        Self { strides, words: vec![0; strides.root()] }
     }
 
     /// Gives all addresses of a prefix a class. Prefixes must come in ascending
     /// order, a prefix before those inside it.
     pub fn paint(&mut self, network: u32, length: u8, class: u32) {
-        let (mut bits, size) = (Shape::root_bits(self.wide), Shape::chunk(self.wide));
+        let (mut bits, size) = (self.strides.root_bits(), self.strides.chunk());
         let mut at = (network >> (32 - bits)) as usize;
         while length > bits {
             let leaf = self.words[at];
@@ -85,7 +104,7 @@ impl Trie {
             } else {
                 (leaf & !POINTER) as usize
             };
-            bits += Shape::chunk_bits(self.wide);
+            bits += self.strides.chunk_bits();
             at = chunk * size + (network >> (32 - bits)) as usize % size;
         }
         self.words[at..at + (1 << (bits - length))].fill(class);
@@ -94,22 +113,22 @@ impl Trie {
 
 /// The class that an address finds.
 #[cfg(test)]
-pub(super) fn look_up(words: &[u32], wide: bool, address: u32) -> u32 {
-    let mut bits = Shape::root_bits(wide);
+pub(super) fn look_up(words: &[u32], strides: Strides, address: u32) -> u32 {
+    let mut bits = strides.root_bits();
     let mut leaf = words[(address >> (32 - bits)) as usize];
     while leaf & POINTER != 0 {
-        bits += Shape::chunk_bits(wide);
-        let size = Shape::chunk(wide);
+        bits += strides.chunk_bits();
+        let size = strides.chunk();
         leaf = words[(leaf & !POINTER) as usize * size + (address >> (32 - bits)) as usize % size];
     }
     leaf
 }
 
-/// Chunks that a trie with a narrow or a wide root takes for prefixes, given as
-/// network and length in ascending order; the root's are included.
-pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, wide: bool) -> u64 {
-    let mut chunks = u64::from(Shape::root_chunks(wide));
-    let mut bits = Shape::root_bits(wide);
+/// Chunks that a trie takes for prefixes, given as network and length in ascending
+/// order; the root's are included.
+pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, strides: Strides) -> u64 {
+    let mut chunks = u64::from(strides.root_chunks());
+    let mut bits = strides.root_bits();
     while bits < 32 {
         let mut last = None;
         for (network, length) in prefixes.clone() {
@@ -119,7 +138,7 @@ pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, w
                 chunks += 1;
             }
         }
-        bits += Shape::chunk_bits(wide);
+        bits += strides.chunk_bits();
     }
     chunks
 }
@@ -144,11 +163,11 @@ mod tests {
             ("10.1.200.9", 32, 7),
             ("255.255.255.254", 31, 8),
         ];
-        for wide in [false, true] {
-            let mut trie = Trie::new(wide);
+        for strides in [Strides::Narrow, Strides::Wide, Strides::Sparse] {
+            let mut trie = Trie::new(strides);
             prefixes.iter().for_each(|(n, l, c)| trie.paint(address(n), *l, *c));
-            let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), wide);
-            assert_eq!((trie.words.len() / Shape::chunk(wide)) as u64, needed);
+            let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), strides);
+            assert_eq!((trie.words.len() / strides.chunk()) as u64, needed);
             for (probe, class) in [
                 ("0.0.0.0", 1),
                 ("9.255.255.255", 1),
@@ -163,7 +182,7 @@ mod tests {
                 ("255.255.255.253", 1),
                 ("255.255.255.255", 8),
             ] {
-                assert_eq!(look_up(&trie.words, wide, address(probe)), class, "{probe} wide {wide}");
+                assert_eq!(look_up(&trie.words, strides, address(probe)), class, "{probe} {strides:?}");
             }
         }
     }

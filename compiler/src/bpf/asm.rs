@@ -119,6 +119,11 @@ impl Assembler {
         self.push(Insn::LoadMap { dst, map });
     }
 
+    /// Appends the address of a map's only value.
+    pub fn load_map_value(&mut self, dst: Reg, map: MapRef, offset: u32) {
+        self.push(Insn::LoadMapValue { dst, map, offset });
+    }
+
     /// Appends a helper call.
     pub fn call(&mut self, helper: Helper) {
         self.push(Insn::Call(helper));

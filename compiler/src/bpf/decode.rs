@@ -3,7 +3,9 @@
 //! Fields that an instruction does not use must be zero, so that accepted bytes
 //! encode to themselves again.
 
-use super::encode::{LDDW, MODE_MEM, OP_CALL, OP_END, OP_EXIT, OP_NEG, PSEUDO_MAP_FD, SRC_REG, class};
+use super::encode::{
+    LDDW, MODE_MEM, OP_CALL, OP_END, OP_EXIT, OP_NEG, PSEUDO_MAP_FD, PSEUDO_MAP_VALUE, SRC_REG, class,
+};
 use super::insn::{AluOp, ByteOrder, Cond, Helper, Insn, MapRef, Operand, Reg, Size, SwapBits, Width};
 
 /// Bytes are not a sequence of instructions that [`Insn`] can express.
@@ -101,6 +103,9 @@ impl Slot {
             PSEUDO_MAP_FD => {
                 self.require(high == 0)?;
                 Ok(Insn::LoadMap { dst, map: MapRef::Fd(self.imm) })
+            }
+            PSEUDO_MAP_VALUE => {
+                Ok(Insn::LoadMapValue { dst, map: MapRef::Fd(self.imm), offset: high as u32 })
             }
             _ => Err(self.bad_field()),
         }

@@ -50,6 +50,13 @@ impl fmt::Display for InsnText<'_> {
                 Some(name) => write!(f, "{dst} = map[{name}]"),
                 None => write!(f, "{dst} = map[{map}]"),
             },
+            Insn::LoadMapValue { dst, map, offset } => {
+                match self.names.map {
+                    Some(name) => write!(f, "{dst} = value[{name}]")?,
+                    None => write!(f, "{dst} = value[{map}]")?,
+                }
+                if offset > 0 { write!(f, " + {offset}") } else { Ok(()) }
+            }
             Insn::Jump { off } => write!(f, "goto {}", Target(self.names.target, off)),
             Insn::JumpIf { width, cond, dst, src, off } => {
                 write!(f, "if {} {} ", Wide(width, dst), cond.symbol())?;

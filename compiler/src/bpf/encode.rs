@@ -32,6 +32,8 @@ pub(super) const MODE_MEM: u8 = 0x60;
 pub(super) const LDDW: u8 = 0x18;
 /// Source field of [`LDDW`] that refers to a map by file descriptor.
 pub(super) const PSEUDO_MAP_FD: u8 = 1;
+/// Source field of [`LDDW`] that stands for an address in a map's only value.
+pub(super) const PSEUDO_MAP_VALUE: u8 = 2;
 pub(super) const OP_NEG: u8 = 0x80;
 pub(super) const OP_END: u8 = 0xd0;
 pub(super) const OP_CALL: u8 = 0x80;
@@ -71,9 +73,12 @@ fn encode_one(insn: &Insn, resolve: &mut impl FnMut(MapRef) -> i32, out: &mut Ve
             slot(out, 0, 0, 0, 0, (imm >> 32) as u32 as i32);
         }
         Insn::LoadMap { dst, map } => {
-            let fd = if let MapRef::Fd(fd) = map { fd } else { resolve(map) };
-            slot(out, LDDW, dst.number(), PSEUDO_MAP_FD, 0, fd);
+            slot(out, LDDW, dst.number(), PSEUDO_MAP_FD, 0, descriptor(map, resolve));
             slot(out, 0, 0, 0, 0, 0);
+        }
+        Insn::LoadMapValue { dst, map, offset } => {
+            slot(out, LDDW, dst.number(), PSEUDO_MAP_VALUE, 0, descriptor(map, resolve));
+            slot(out, 0, 0, 0, 0, offset as i32);
         }
         Insn::Jump { off } => slot(out, class::JMP, 0, 0, off, 0),
         Insn::JumpIf { width, cond, dst, src, off } => {
@@ -83,6 +88,10 @@ fn encode_one(insn: &Insn, resolve: &mut impl FnMut(MapRef) -> i32, out: &mut Ve
         Insn::Call(helper) => slot(out, class::JMP | OP_CALL, 0, 0, 0, helper.0),
         Insn::Exit => slot(out, class::JMP | OP_EXIT, 0, 0, 0, 0),
     }
+}
+
+fn descriptor(map: MapRef, resolve: &mut impl FnMut(MapRef) -> i32) -> i32 {
+    if let MapRef::Fd(fd) = map { fd } else { resolve(map) }
 }
 
 fn slot(out: &mut Vec<u8>, opcode: u8, dst: u8, src: u8, off: i16, imm: i32) {

@@ -268,6 +268,16 @@ pub enum Insn {
         /// The map.
         map: MapRef,
     },
+    /// `dst = address of the map's only value + offset`; two slots. The map must be an
+    /// array of one value, which the kernel addresses without a look-up.
+    LoadMapValue {
+        /// Destination.
+        dst: Reg,
+        /// The map.
+        map: MapRef,
+        /// Bytes into the value; less than its size.
+        offset: u32,
+    },
     /// Goes on `off` slots further.
     Jump {
         /// Offset in slots.
@@ -297,7 +307,7 @@ impl Insn {
     /// map references, else 1.
     pub const fn slots(&self) -> u32 {
         match self {
-            Self::LoadImm64 { .. } | Self::LoadMap { .. } => 2,
+            Self::LoadImm64 { .. } | Self::LoadMap { .. } | Self::LoadMapValue { .. } => 2,
             _ => 1,
         }
     }
@@ -313,7 +323,7 @@ impl Insn {
     /// The map that the instruction refers to.
     pub const fn map(&self) -> Option<MapRef> {
         match self {
-            Self::LoadMap { map, .. } => Some(*map),
+            Self::LoadMap { map, .. } | Self::LoadMapValue { map, .. } => Some(*map),
             _ => None,
         }
     }

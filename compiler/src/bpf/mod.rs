@@ -15,6 +15,7 @@ mod decode;
 mod display;
 mod encode;
 mod insn;
+mod values;
 
 pub use asm::{AsmError, Assembler, Label, Layout};
 pub use code::{Code, CodeError};
@@ -22,3 +23,4 @@ pub use decode::{DecodeError, decode};
 pub use display::{InsnText, Names};
 pub use encode::encode;
 pub use insn::{AluOp, ByteOrder, Cond, Helper, Insn, MapRef, Operand, Reg, Size, SwapBits, Width};
+pub use values::{Access, Index, Values};

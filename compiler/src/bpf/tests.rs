@@ -54,6 +54,16 @@ fn table() -> Vec<(Insn, &'static str, &'static str)> {
             "18020000556677880000000044332211",
         ),
         (Insn::LoadMap { dst: R1, map: MapRef::Fd(5) }, "r1 = map[fd 5]", "18110000050000000000000000000000"),
+        (
+            Insn::LoadMapValue { dst: R1, map: MapRef::Fd(5), offset: 0 },
+            "r1 = value[fd 5]",
+            "18210000050000000000000000000000",
+        ),
+        (
+            Insn::LoadMapValue { dst: R3, map: MapRef::Fd(5), offset: 0x102 },
+            "r3 = value[fd 5] + 258",
+            "18230000050000000000000002010000",
+        ),
         (Insn::Jump { off: 3 }, "goto +3", "0500030000000000"),
         (jump_if(W32, Ne, R1, 6, 3), "if w1 != 0x6 goto +3", "5601030006000000"),
         (jump_if(W64, Eq, R0, 0, -2), "if r0 == 0x0 goto -2", "1500feff00000000"),
@@ -161,6 +171,11 @@ fn any_insn() -> impl Strategy<Value = Insn> {
         }),
         (reg(), any::<u64>()).prop_map(|(dst, imm)| Insn::LoadImm64 { dst, imm }),
         (reg(), any::<i32>()).prop_map(|(dst, fd)| Insn::LoadMap { dst, map: MapRef::Fd(fd) }),
+        (reg(), any::<i32>(), any::<u32>()).prop_map(|(dst, fd, offset)| Insn::LoadMapValue {
+            dst,
+            map: MapRef::Fd(fd),
+            offset
+        }),
         any::<i16>().prop_map(|off| Insn::Jump { off }),
         (width(), cond, reg(), operand(), any::<i16>())
             .prop_map(|(width, cond, dst, src, off)| Insn::JumpIf { width, cond, dst, src, off }),

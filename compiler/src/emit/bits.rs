@@ -16,14 +16,13 @@
 
 use super::builder::{Builder, SCRATCH};
 use super::flat::{COLUMN, OUTCOME, WORD, class};
-use super::flat_maps::{FlatMaps, array};
+use super::flat_maps::{FlatMaps, FormMaps, Maps};
 use super::glue::Ends;
 use crate::abi::{STATE_LOG_DECISION, STATE_LOGGED};
 use crate::address::AddressLayout;
-use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, MapRef, Reg, Size, Width};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg, Size, Values, Width};
 use crate::dispatch::Side;
 use crate::dispatch::bits::{Bits, DE_BRUIJN, Entry, Record};
-use crate::image::MapSpec;
 
 /// Offsets in a record.
 const SLOTS: [i16; 2] = [0, 4];
@@ -48,20 +47,19 @@ const FROM: i16 = -32;
 const WORDS: i16 = -40;
 
 /// Appends the maps.
-pub(super) fn push_maps(maps: &mut Vec<MapSpec>, bits: &Bits, is_narrow: bool) {
+pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
     let size = record_size(bits.width);
     let mut records = Vec::with_capacity(bits.records.len() * size);
     for record in &bits.records {
         push_record(&mut records, record, bits.width);
         records.resize(records.len().next_multiple_of(size), 0);
     }
-    maps.push(array("polc_records", size as u32, records));
-    if bits.row_words() > 0 {
+    let records = maps.array("polc_records", size as u32, 0, records);
+    let rows = (bits.row_words() > 0).then(|| {
         let mut rows = Vec::with_capacity(bits.rows.len() * 8);
         bits.rows.iter().for_each(|word| rows.extend_from_slice(&word.to_le_bytes()));
-        let rows = array("polc_rows", bits.row_words() as u32 * 8, rows);
-        maps.push(MapSpec { max_entries: bits.classes, ..rows });
-    }
+        maps.array("polc_rows", bits.row_words() as u32 * 8, bits.classes, rows)
+    });
     let size = entry_size(bits, is_narrow);
     let mut entries = Vec::with_capacity(bits.entries.len() * usize::from(size.bytes()));
     for entry in bits.entries.chunks_exact(64).flat_map(by_hash) {
@@ -74,7 +72,8 @@ pub(super) fn push_maps(maps: &mut Vec<MapSpec>, bits: &Bits, is_narrow: bool) {
             _ => entries.extend_from_slice(&entry.word.0.to_le_bytes()),
         }
     }
-    maps.push(array("polc_blocks", bits.width as u32 * 64 * u32::from(size.bytes()), entries));
+    let blocks = maps.array("polc_blocks", bits.width as u32 * 64 * u32::from(size.bytes()), 0, entries);
+    FormMaps::Bits { records, rows, blocks }
 }
 
 /// The entries of a word's bits in the order in which [`isolate`] numbers them.
@@ -143,9 +142,10 @@ pub(super) fn word(
         default: b.named_label("default"),
         done: b.label(),
     };
-    let map = Maps { records: maps.form, rows: maps.form + 1, blocks: maps.form + 2 };
-    let map = if bits.row_words() > 0 { map } else { Maps { blocks: maps.form + 1, ..map } };
-    rows(b, bits, map, addresses, ends)?;
+    let FormMaps::Bits { records, rows, blocks } = maps.form else { return Ok(()) };
+    if let Some(values) = rows {
+        class_rows(b, bits, &values, addresses, ends)?;
+    }
     if bits.turns > 1 {
         b.push(Insn::mov(Reg::R1, bits.turns as i32));
         b.push(Insn::store(Size::B8, Reg::R10, TURNS, Reg::R1));
@@ -155,7 +155,7 @@ pub(super) fn word(
     }
     b.bind(walk.block)?;
     b.part(format!("{OUTCOME}: items of the column that both classes meet"));
-    b.look_up_index(MapRef::Private(map.records), COLUMN, ends.no_table);
+    b.point(&records, COLUMN, ends.no_table);
     b.push(Insn::mov(COLUMN, Reg::R0));
     block(b, bits, &walk, ends)?;
     let is_chained = bits.records.iter().any(|record| record.next > 0);
@@ -175,26 +175,18 @@ pub(super) fn word(
     b.part(format!("{OUTCOME} of the first item"));
     isolate(b);
     match bits.has_steps {
-        true => entry_with_step(b, bits, map, maps.hits, &walk, ends)?,
-        false => entry(b, map, entry_size(bits, is_narrow), ends),
+        true => entry_with_step(b, bits, &blocks, maps.hits, &walk, ends)?,
+        false => entry(b, &blocks, entry_size(bits, is_narrow), ends),
     }
     b.bind(walk.done)
 }
 
-/// Private maps by number.
-#[derive(Copy, Clone)]
-struct Maps {
-    records: u32,
-    rows: u32,
-    blocks: u32,
-}
-
 /// Leaves the row of the last side that matters in [`WORD`], that of the source on
 /// the stack if both do.
-fn rows(
+fn class_rows(
     b: &mut Builder,
     bits: &Bits,
-    map: Maps,
+    values: &Values,
     addresses: &AddressLayout,
     ends: &Ends,
 ) -> Result<(), AsmError> {
@@ -211,13 +203,13 @@ fn rows(
     if src && dst {
         b.part("rows of both classes");
         b.push(Insn::load(Size::B4, Reg::R1, Reg::R10, CLASS));
-        b.look_up_index(MapRef::Private(map.rows), Reg::R1, ends.no_table);
+        b.point(values, Reg::R1, ends.no_table);
         b.push(Insn::store(Size::B8, Reg::R10, ROW, Reg::R0));
     } else {
         b.part("row of the class");
     }
     if src || dst {
-        b.look_up_index(MapRef::Private(map.rows), WORD, ends.no_table);
+        b.point(values, WORD, ends.no_table);
         b.push(Insn::mov(WORD, Reg::R0));
     }
     Ok(())
@@ -311,10 +303,10 @@ fn isolate(b: &mut Builder) {
 }
 
 /// Leaves the word of the bit in `r1`.
-fn entry(b: &mut Builder, map: Maps, size: Size, ends: &Ends) {
+fn entry(b: &mut Builder, blocks: &Values, size: Size, ends: &Ends) {
     b.push(Insn::mov(WORD, Reg::R1));
     b.push(Insn::load(Size::B4, Reg::R1, COLUMN, BLOCK));
-    b.look_up_index(MapRef::Private(map.blocks), Reg::R1, ends.no_table);
+    b.point(blocks, Reg::R1, ends.no_table);
     b.push(Insn::mov(Reg::R1, WORD));
     b.load_element(size);
     b.push(Insn::mov(WORD, Reg::R1));
@@ -324,7 +316,7 @@ fn entry(b: &mut Builder, map: Maps, size: Size, ends: &Ends) {
 fn entry_with_step(
     b: &mut Builder,
     bits: &Bits,
-    map: Maps,
+    blocks: &Values,
     hits: Option<u32>,
     walk: &Walk,
     ends: &Ends,
@@ -332,7 +324,7 @@ fn entry_with_step(
     const STEP: Reg = Reg::R2;
     b.push(Insn::store(Size::B4, Reg::R10, FOUND, Reg::R1));
     b.push(Insn::load(Size::B4, Reg::R1, COLUMN, BLOCK));
-    b.look_up_index(MapRef::Private(map.blocks), Reg::R1, ends.no_table);
+    b.point(blocks, Reg::R1, ends.no_table);
     b.push(Insn::load(Size::B4, Reg::R1, Reg::R10, FOUND));
     b.push(Insn::alu(AluOp::And, Reg::R1, bits.width as i32 * 64 - 1));
     b.push(Insn::alu(AluOp::Lsh, Reg::R1, 3));

@@ -3,7 +3,8 @@
 
 use crate::abi::Field;
 use crate::bpf::{
-    AluOp, AsmError, Assembler, Cond, Helper, Insn, Label, Layout, MapRef, Operand, Reg, Size, Width,
+    Access, AluOp, AsmError, Assembler, Cond, Helper, Index, Insn, Label, Layout, MapRef, Operand, Reg, Size,
+    Values, Width,
 };
 use crate::image::{Note, NoteKind, Program, Subject};
 use crate::ir::Origin;
@@ -118,15 +119,10 @@ impl Builder {
         self.asm.call(Helper::MAP_LOOKUP_ELEM);
     }
 
-    /// Looks up an array's value; the pointer is in `R0`, and the four bytes below
-    /// the frame pointer are lost. Goes to `missing` beyond the array's end.
-    pub fn look_up_index(&mut self, map: MapRef, index: Reg, missing: Label) {
-        self.push(Insn::store(Size::B4, Reg::R10, -4, index));
-        self.push(Insn::mov(Reg::R2, Reg::R10));
-        self.push(Insn::alu(AluOp::Add, Reg::R2, -4));
-        self.asm.load_map(Reg::R1, map);
-        self.asm.call(Helper::MAP_LOOKUP_ELEM);
-        self.jump_if_null(Reg::R0, missing);
+    /// Leaves the address of an array's value in `R0`; goes to `missing` beyond its end.
+    /// Loses `R1` to `R5` and the four bytes below the frame pointer.
+    pub fn point(&mut self, values: &Values, index: impl Into<Index>, missing: Label) {
+        self.asm.point(values, index, -4, missing);
     }
 
     /// Loads element `r1` of the elements at `R0` into `r1`.
@@ -141,7 +137,9 @@ impl Builder {
 
     /// Adds one to a counter of this CPU.
     pub fn count(&mut self, map: u32, index: Reg, missing: Label) {
-        self.look_up_index(MapRef::Private(map), index, missing);
+        // A per-CPU array has no address that a program could know.
+        let counters = Values { map: MapRef::Private(map), size: 8, count: 0, access: Access::LookUp };
+        self.point(&counters, index, missing);
         self.push(Insn::load(Size::B8, Reg::R1, Reg::R0, 0));
         self.push(Insn::alu(AluOp::Add, Reg::R1, 1));
         self.push(Insn::store(Size::B8, Reg::R0, 0, Reg::R1));

@@ -2,10 +2,10 @@
 
 use super::builder::Builder;
 use super::flat::{COLUMN, OUTCOME, WORD, class, paged};
-use super::flat_maps::FlatMaps;
+use super::flat_maps::{FlatMaps, FormMaps};
 use super::glue::Ends;
 use crate::address::AddressLayout;
-use crate::bpf::{AluOp, AsmError, Insn, MapRef, Reg, Size};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, Reg, Size, Values};
 use crate::dispatch::Side;
 use crate::dispatch::cross::Cross;
 
@@ -26,13 +26,14 @@ pub(super) fn word(
     maps: &FlatMaps,
     ends: &Ends,
 ) -> Result<(), AsmError> {
+    let FormMaps::Cross { columns, sides, words } = maps.form else { return Ok(()) };
     b.part("record of the column");
-    b.look_up_index(MapRef::Private(maps.form), COLUMN, ends.no_table);
+    b.point(&columns, COLUMN, ends.no_table);
     const RECORD: Reg = COLUMN;
     b.push(Insn::mov(RECORD, Reg::R0));
     if cross.uses(Side::Src) {
         class(b, addresses, Side::Src, WORD)?;
-        id(b, cross, SRC, RECORD, maps, ends);
+        id(b, cross, SRC, RECORD, &sides, ends);
         b.push(Insn::load(Size::B4, Reg::R2, RECORD, WIDTH));
         b.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R2));
         b.push(Insn::load(Size::B4, Reg::R2, RECORD, BASE));
@@ -43,22 +44,24 @@ pub(super) fn word(
     if cross.uses(Side::Dst) {
         b.push(Insn::store(Size::B4, Reg::R10, INDEX, Reg::R1));
         class(b, addresses, Side::Dst, WORD)?;
-        id(b, cross, DST, RECORD, maps, ends);
+        id(b, cross, DST, RECORD, &sides, ends);
         b.push(Insn::load(Size::B4, Reg::R2, Reg::R10, INDEX));
         b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
     }
     b.push(Insn::mov(WORD, Reg::R1));
     b.part(format!("{OUTCOME} of both ids in the column"));
-    paged(b, maps.form + 2, WORD, if is_narrow { Size::B2 } else { Size::B4 }, ends);
+    paged(b, &words, WORD, if is_narrow { Size::B2 } else { Size::B4 }, ends);
     b.push(Insn::mov(WORD, Reg::R1));
     Ok(())
 }
 
 /// Loads the id of the class in [`WORD`] into `r1`.
-fn id(b: &mut Builder, cross: &Cross, row: i16, record: Reg, maps: &FlatMaps, ends: &Ends) {
+fn id(b: &mut Builder, cross: &Cross, row: i16, record: Reg, sides: &Values, ends: &Ends) {
     b.part("id of the class in the column");
     b.push(Insn::load(Size::B4, Reg::R1, record, row));
-    b.look_up_index(MapRef::Private(maps.form + 1), Reg::R1, ends.no_table);
+    b.point(sides, Reg::R1, ends.no_table);
+    let size = if cross.short { Size::B1 } else { Size::B2 };
+    b.jump_if_reg(Cond::Ge, WORD, (sides.size / u32::from(size.bytes())) as i32, ends.no_table);
     b.push(Insn::mov(Reg::R1, WORD));
-    b.load_element(if cross.short { Size::B1 } else { Size::B2 });
+    b.load_element(size);
 }

@@ -4,8 +4,7 @@
 //! state → column (r8) → class of each side that matters (r7) → word (r7) → decision, counter, tail call
 //! ```
 //!
-//! Every step is a load at an index that the step before found; array look-ups are
-//! inlined by the kernel. What is not in a table (which no packet can find in
+//! Every step is a load at an index that the step before found. What is not in a table (which no packet can find in
 //! tables that belong together) drops the packet, counted as such. Code size is
 //! independent of the number of rules.
 
@@ -21,9 +20,9 @@ use crate::abi::{
     STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT, STATE_SRC,
 };
 use crate::address::{AddressLayout, LookUp};
-use crate::bpf::{AluOp, AsmError, Cond, Insn, MapRef, Reg, Size};
+use crate::bpf::{Access, AluOp, AsmError, Cond, Index, Insn, Reg, Size, Values};
 use crate::dispatch::cells::Table;
-use crate::dispatch::ports::DIRECTORY;
+use crate::dispatch::ports::{DIRECTORY, PAGE};
 use crate::dispatch::{Dispatch, Side, Tables};
 use crate::image::{Note, NoteKind, Program};
 use crate::ir::{Decision, PolicyIr};
@@ -114,62 +113,71 @@ pub(super) fn class(b: &mut Builder, addresses: &AddressLayout, side: Side, to: 
 
 /// Leaves the column in [`COLUMN`].
 fn column(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) {
+    const FOUND: Reg = WORD;
     b.part("column of protocol and ports");
-    axis(b, maps.ports, 0, &[STATE_DPORT, STATE_ICMP_TYPE], ends);
-    b.push(Insn::mov(COLUMN, Reg::R1));
-    if dispatch.ports.width > 0 {
-        b.part("column with the source port");
-        axis(b, maps.ports, DIRECTORY as i32, &[STATE_SPORT], ends);
-        b.push(Insn::alu(AluOp::Mul, COLUMN, dispatch.ports.width as i32));
-        b.push(Insn::alu(AluOp::Add, COLUMN, Reg::R1));
-        paged(b, maps.ports + 1, COLUMN, Size::B2, ends);
+    axis(b, &maps.ports, 0, &[STATE_DPORT, STATE_ICMP_TYPE], ends);
+    let Some(pairs) = maps.pairs else {
         b.push(Insn::mov(COLUMN, Reg::R1));
-    }
+        return;
+    };
+    b.push(Insn::mov(FOUND, Reg::R1));
+    b.part("column with the source port");
+    axis(b, &maps.ports, DIRECTORY, &[STATE_SPORT], ends);
+    b.push(Insn::alu(AluOp::Mul, FOUND, dispatch.ports.width as i32));
+    b.push(Insn::alu(AluOp::Add, FOUND, Reg::R1));
+    paged(b, &pairs, FOUND, Size::B2, ends);
+    b.push(Insn::mov(COLUMN, Reg::R1));
 }
 
-/// Three steps from the packet to a number in `r1`: directory, index, page.
-fn axis(b: &mut Builder, map: u32, directory: i32, fields: &[Field], ends: &Ends) {
+/// Three steps from the packet to a number in `r1`: directory, index, page. Loses
+/// [`COLUMN`].
+fn axis(b: &mut Builder, pages: &Values, directory: usize, fields: &[Field], ends: &Ends) {
+    const AXIS: Reg = COLUMN;
     b.load_field(STATE_FLAGS);
     b.mask(3);
     b.push(Insn::load(Size::B1, Reg::R2, STATE, STATE_FAMILY.offset));
-    // 4 or 6: the bit that tells them apart, moved beyond the flags.
+    // 4 or 6: the bit that tells them apart, moved beyond the flags. Sums, since the
+    // verifiers of Linux 5.10 and 6.1 take the result of `or` for unbounded.
     b.push(Insn::alu(AluOp::And, Reg::R2, 2));
     b.push(Insn::alu(AluOp::Lsh, Reg::R2, 1));
-    b.push(Insn::alu(AluOp::Or, Reg::R1, Reg::R2));
+    b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
     if directory > 0 {
-        b.push(Insn::alu(AluOp::Add, Reg::R1, directory));
+        b.push(Insn::alu(AluOp::Add, Reg::R1, directory as i32));
     }
-    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    b.point(pages, Index::Reg(Reg::R1, (directory + DIRECTORY) as u64), ends.no_table);
     b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_PROTOCOL.offset));
     b.load_element(Size::B2);
-    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
-    axis_value(b, fields);
-    b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
-    // The verifier of Linux 5.10 and 6.1 takes the result of `or` for unbounded.
-    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
-    b.load_element(Size::B2);
-    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
-    axis_value(b, fields);
-    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
-    b.load_element(Size::B2);
-}
-
-/// The axis' value in `r1`: all but one of the fields are 0.
-fn axis_value(b: &mut Builder, fields: &[Field]) {
+    // All but one of the fields are 0.
     for (i, field) in fields.iter().enumerate() {
-        let to = if i == 0 { Reg::R1 } else { Reg::R2 };
+        let to = if i == 0 { AXIS } else { Reg::R2 };
         b.push(Insn::load(Size::B2, to, STATE, field.offset));
         if i > 0 {
-            b.push(Insn::alu(AluOp::Or, Reg::R1, Reg::R2));
+            b.push(Insn::alu(AluOp::Or, AXIS, Reg::R2));
         }
     }
+    b.point(pages, Reg::R1, ends.no_table);
+    b.push(Insn::mov(Reg::R1, AXIS));
+    b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
+    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
+    b.load_element(Size::B2);
+    b.point(pages, Reg::R1, ends.no_table);
+    b.push(Insn::mov(Reg::R1, AXIS));
+    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
+    b.load_element(Size::B2);
 }
 
 /// Loads element `index` of an array whose values hold 256 of them into `r1`.
-pub(super) fn paged(b: &mut Builder, map: u32, index: Reg, size: Size, ends: &Ends) {
+pub(super) fn paged(b: &mut Builder, values: &Values, index: Reg, size: Size, ends: &Ends) {
+    if values.access == Access::Direct {
+        // One value behind the other: the element's place needs no page.
+        let elements = Values { size: size.bytes().into(), count: values.count * PAGE as u32, ..*values };
+        b.point(&elements, index, ends.no_table);
+        b.push(Insn::load(size, Reg::R1, Reg::R0, 0));
+        return;
+    }
     b.push(Insn::mov(Reg::R1, index));
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
-    b.look_up_index(MapRef::Private(map), Reg::R1, ends.no_table);
+    b.point(values, Reg::R1, ends.no_table);
     b.push(Insn::mov(Reg::R1, index));
     b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
     b.load_element(size);
@@ -188,7 +196,7 @@ fn outcome(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) -
         b.part("an outcome with logged or passed rules");
         b.push(Insn::mov(Reg::R1, NUMBER));
         b.push(Insn::alu(AluOp::Sub, Reg::R1, dispatch.outcomes.simple() as i32));
-        b.look_up_index(MapRef::Private(outcomes), Reg::R1, ends.no_table);
+        b.point(&outcomes, Reg::R1, ends.no_table);
         for (at, field) in [(0, STATE_DECISION), (4, STATE_LOGGED), (8, STATE_LOG_DECISION)] {
             b.push(Insn::load(Size::B4, Reg::R1, Reg::R0, at));
             b.store_field(field, Reg::R1);

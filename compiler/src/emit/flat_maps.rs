@@ -15,69 +15,113 @@
 //! | `polc_outcomes` | decision, logged, last log decision, 0; if rules log or pass |
 //! | `polc_hits` | counter of an outcome, per CPU |
 
+use super::bits;
+use crate::bpf::Values;
 use crate::dispatch::cells::{Cells, SLOTS, Table};
 use crate::dispatch::cross::Cross;
 use crate::dispatch::outcome::{Outcomes, Word};
 use crate::dispatch::ports::PAGE;
 use crate::dispatch::{Dispatch, Tables};
-use crate::image::{F_MMAPABLE, HITS_MAP, MapKind, MapSpec};
+use crate::image::{HITS_MAP, MapKind, MapSpec};
 
-/// Where the maps are among the private maps.
-#[derive(Copy, Clone, Debug)]
+/// The maps that code refers to.
+#[derive(Clone, Debug)]
 pub(super) struct FlatMaps {
-    /// `polc_ports`; `polc_pairs` follows it.
-    pub ports: u32,
-    /// First map of the form; the others follow in the table's order.
-    pub form: u32,
-    pub outcomes: Option<u32>,
+    pub ports: Values,
+    /// With source ports.
+    pub pairs: Option<Values>,
+    pub form: FormMaps,
+    pub outcomes: Option<Values>,
+    /// Number of the counters.
     pub hits: Option<u32>,
 }
 
-/// The maps, the first of which has number `first`.
-pub(super) fn maps(dispatch: &Dispatch, first: u32, classes: u32, count: bool) -> (FlatMaps, Vec<MapSpec>) {
-    let mut maps: Vec<MapSpec> = Vec::new();
-    let next = |maps: &Vec<MapSpec>| first + maps.len() as u32;
-    let ports = next(&maps);
-    let pages = dispatch.ports.pages.iter().flatten().copied();
-    maps.push(array("polc_ports", PAGE as u32 * 2, narrow(pages)));
-    if dispatch.ports.width > 0 {
-        maps.push(array("polc_pairs", PAGE as u32 * 2, narrow(dispatch.ports.pairs.iter().copied())));
-    }
-    let form = next(&maps);
-    match &dispatch.tables {
-        Tables::Cells(cells) => push_cells(&mut maps, cells, classes),
-        Tables::Bits(bits) => super::bits::push_maps(&mut maps, bits, dispatch.outcomes.are_narrow()),
-        Tables::Cross(cross) => push_cross(&mut maps, cross, dispatch.outcomes.are_narrow(), classes),
-    }
-    let has_complex = !dispatch.outcomes.complex().is_empty();
-    let outcomes = has_complex.then(|| next(&maps));
-    if has_complex {
-        maps.push(array("polc_outcomes", 16, records(&dispatch.outcomes)));
-    }
-    let hits = count.then(|| next(&maps));
-    if count {
-        maps.push(counters(dispatch.outcomes.count()));
-    }
-    (FlatMaps { ports, form, outcomes, hits }, maps)
+/// The maps of a form.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum FormMaps {
+    Cells { defaults: Option<Values>, cells: Option<Values> },
+    Cross { columns: Values, sides: Values, words: Values },
+    Bits { records: Values, rows: Option<Values>, blocks: Values },
 }
 
-fn push_cells(maps: &mut Vec<MapSpec>, cells: &Cells, classes: u32) {
-    if !matches!(cells.table, Table::Dense { .. }) {
-        maps.push(array("polc_defaults", PAGE as u32 * 4, wide(&cells.defaults)));
+/// Maps as they come up.
+pub(super) struct Maps {
+    /// Number of the first one among the private maps.
+    first: u32,
+    specs: Vec<MapSpec>,
+    max_direct: u64,
+}
+
+impl Maps {
+    fn next(&self) -> u32 {
+        self.first + self.specs.len() as u32
     }
-    match &cells.table {
-        Table::None => {}
-        Table::Dense { words, narrow } => maps.push(dense(words, cells.defaults.len(), *narrow, classes)),
+
+    fn push(&mut self, spec: MapSpec) -> u32 {
+        let number = self.next();
+        self.specs.push(spec);
+        number
+    }
+
+    /// An array with `count` values of `size` bytes at least that begins with these bytes.
+    pub fn array(&mut self, name: &str, size: u32, count: u32, dense: Vec<u8>) -> Values {
+        let spec = MapSpec::array(name, size, count, dense, self.max_direct);
+        let values = spec.values(self.next());
+        self.push(spec);
+        values
+    }
+}
+
+/// What the maps depend on beside the tables.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Layout {
+    /// Number of the first map.
+    pub first: u32,
+    /// Address classes that there is room for.
+    pub classes: u32,
+    /// Whether outcomes are counted.
+    pub count: bool,
+    /// Most bytes of a map that is addressed directly.
+    pub max_direct: u64,
+}
+
+/// The maps, with what code calls them.
+pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpec>) {
+    let mut maps = Maps { first: layout.first, specs: Vec::new(), max_direct: layout.max_direct };
+    let pages = dispatch.ports.pages.iter().flatten().copied();
+    let ports = maps.array("polc_ports", PAGE as u32 * 2, 0, narrow(pages));
+    let pairs = (dispatch.ports.width > 0)
+        .then(|| maps.array("polc_pairs", PAGE as u32 * 2, 0, narrow(dispatch.ports.pairs.iter().copied())));
+    let is_narrow = dispatch.outcomes.are_narrow();
+    let form = match &dispatch.tables {
+        Tables::Cells(cells) => cells_maps(&mut maps, cells, layout.classes),
+        Tables::Bits(bits) => bits::maps(&mut maps, bits, is_narrow),
+        Tables::Cross(cross) => cross_maps(&mut maps, cross, is_narrow, layout.classes),
+    };
+    let has_complex = !dispatch.outcomes.complex().is_empty();
+    let outcomes = has_complex.then(|| maps.array("polc_outcomes", 16, 0, records(&dispatch.outcomes)));
+    let hits = layout.count.then(|| maps.push(counters(dispatch.outcomes.count())));
+    (FlatMaps { ports, pairs, form, outcomes, hits }, maps.specs)
+}
+
+fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {
+    let is_dense = matches!(cells.table, Table::Dense { .. });
+    let defaults =
+        (!is_dense).then(|| maps.array("polc_defaults", PAGE as u32 * 4, 0, wide(&cells.defaults)));
+    let cells = match &cells.table {
+        Table::None => None,
+        Table::Dense { words, narrow } => Some(dense(maps, words, cells.defaults.len(), *narrow, classes)),
         Table::Sparse { slots, .. } => {
             let bytes = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-            maps.push(array("polc_cells", SLOTS as u32 * 8, bytes));
+            Some(maps.array("polc_cells", SLOTS as u32 * 8, 0, bytes))
         }
-    }
+    };
+    FormMaps::Cells { defaults, cells }
 }
 
-fn push_cross(maps: &mut Vec<MapSpec>, cross: &Cross, is_narrow: bool, classes: u32) {
+fn cross_maps(maps: &mut Maps, cross: &Cross, is_narrow: bool, classes: u32) -> FormMaps {
     let records = cross.records.iter().flat_map(|r| [r.src, r.dst, r.base, r.width]);
-    maps.push(array("polc_columns", 16, records.flat_map(u32::to_le_bytes).collect()));
+    let columns = maps.array("polc_columns", 16, 0, records.flat_map(u32::to_le_bytes).collect());
     let id = if cross.short { 1 } else { 2 };
     let size = (classes as usize * id).next_multiple_of(8);
     let mut bytes = Vec::with_capacity(cross.rows.len() * size);
@@ -89,12 +133,13 @@ fn push_cross(maps: &mut Vec<MapSpec>, cross: &Cross, is_narrow: bool, classes: 
         }
         bytes.resize(end, 0);
     }
-    maps.push(array("polc_sides", size as u32, bytes));
+    let sides = maps.array("polc_sides", size as u32, 0, bytes);
     let words = match is_narrow {
         true => narrow(cross.words.iter().map(|word| word.0 as u16)),
         false => wide(&cross.words),
     };
-    maps.push(array("polc_cross", PAGE as u32 * if is_narrow { 2 } else { 4 }, words));
+    let words = maps.array("polc_cross", PAGE as u32 * if is_narrow { 2 } else { 4 }, 0, words);
+    FormMaps::Cross { columns, sides, words }
 }
 
 /// The counters of this many outcomes.
@@ -108,27 +153,12 @@ pub(super) fn counters(outcomes: u32) -> MapSpec {
         flags: 0,
         entries: Vec::new(),
         dense: Vec::new(),
-    }
-}
-
-/// An array that holds these bytes, the last value filled up with zeros.
-pub(super) fn array(name: &str, value_size: u32, mut bytes: Vec<u8>) -> MapSpec {
-    let values = bytes.len().div_ceil(value_size as usize).max(1);
-    bytes.resize(values * value_size as usize, 0);
-    MapSpec {
-        name: name.into(),
-        kind: MapKind::Array,
-        key_size: 4,
-        value_size,
-        max_entries: values as u32,
-        flags: F_MMAPABLE,
-        entries: Vec::new(),
-        dense: bytes,
+        direct: false,
     }
 }
 
 /// A value per class, with room for `classes` of them.
-fn dense(words: &[Word], columns: usize, is_narrow: bool, classes: u32) -> MapSpec {
+fn dense(maps: &mut Maps, words: &[Word], columns: usize, is_narrow: bool, classes: u32) -> Values {
     let size = (columns * if is_narrow { 2 } else { 4 }).next_multiple_of(8);
     let mut bytes = Vec::with_capacity(words.len().div_ceil(columns.max(1)) * size);
     for row in words.chunks_exact(columns) {
@@ -139,7 +169,7 @@ fn dense(words: &[Word], columns: usize, is_narrow: bool, classes: u32) -> MapSp
         }
         bytes.resize(start + size, 0);
     }
-    MapSpec { max_entries: classes, ..array("polc_cells", size as u32, bytes) }
+    maps.array("polc_cells", size as u32, classes, bytes)
 }
 
 fn records(outcomes: &Outcomes) -> Vec<u8> {

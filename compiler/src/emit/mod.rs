@@ -36,7 +36,7 @@ mod text;
 use crate::address::{AddressError, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
 use crate::dispatch::{self, Choice, Limits, Side, Unfit};
-use crate::image::{MapSpec, PolicyImage, Program};
+use crate::image::{DIRECT_BYTES, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
 
@@ -91,6 +91,10 @@ pub struct EmitOptions {
     pub max_entries: u32,
     /// Most bytes of one table's contents. Default 256 MiB.
     pub max_table_bytes: u64,
+    /// Most bytes of a table that programs address directly, up to
+    /// [`DIRECT_BYTES`]; larger ones are looked into. Default [`DIRECT_BYTES`].
+    /// Lower it only in tests.
+    pub max_direct_bytes: u64,
 }
 
 impl Default for EmitOptions {
@@ -102,6 +106,7 @@ impl Default for EmitOptions {
             max_branches: 8_000,
             max_entries: 1 << 22,
             max_table_bytes: 256 << 20,
+            max_direct_bytes: DIRECT_BYTES,
         }
     }
 }
@@ -216,14 +221,24 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
         Form::Cross => Choice::Cross,
         Form::Bits => Choice::Bits,
     };
-    let limits = AddressLimits { max_entries: options.max_entries, max_table_bytes: options.max_table_bytes };
+    let limits = AddressLimits {
+        max_entries: options.max_entries,
+        max_table_bytes: options.max_table_bytes,
+        max_direct_bytes: options.max_direct_bytes,
+    };
     let addresses = AddressTables::build(classes, &limits)?;
     let capacity = addresses.layout().class_capacity();
     let limits = Limits { classes: capacity, max_table_bytes: options.max_table_bytes };
     let dispatch = dispatch::build(ir, classes, choice, &limits)?;
     let needed = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
     let mut maps = if needed { addresses.maps() } else { Vec::new() };
-    let (numbers, tables) = flat_maps::maps(&dispatch, maps.len() as u32, capacity, options.count);
+    let layout = flat_maps::Layout {
+        first: maps.len() as u32,
+        classes: capacity,
+        count: options.count,
+        max_direct: options.max_direct_bytes,
+    };
+    let (numbers, tables) = flat_maps::maps(&dispatch, layout);
     maps.extend(tables);
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;

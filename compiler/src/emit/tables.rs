@@ -72,6 +72,7 @@ pub(super) fn maps(
             flags: 0,
             entries: Vec::new(),
             dense: Vec::new(),
+            direct: false,
         });
     }
     Ok(maps)
@@ -100,6 +101,7 @@ fn leaves(
         flags: F_NO_PREALLOC,
         entries,
         dense: Vec::new(),
+        direct: false,
     })
 }
 
@@ -121,6 +123,7 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         flags: 0,
         entries,
         dense: Vec::new(),
+        direct: false,
     })
 }
 

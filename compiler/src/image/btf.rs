@@ -57,6 +57,7 @@ pub(super) struct Btf {
     int: Type,
     index: Type,
     /// Pointers to `int[n]`, by n: how map definitions write a number.
+    byte: Option<Type>,
     numbers: BTreeMap<u32, Type>,
 }
 
@@ -69,6 +70,7 @@ impl Btf {
             count: 0,
             int: Type(0),
             index: Type(0),
+            byte: None,
             numbers: BTreeMap::new(),
         };
         btf.int = btf.add("int", KIND_INT, 0, 4, &[INT_SIGNED | 32]);
@@ -126,6 +128,19 @@ impl Btf {
         let size = fields.len() as u32 * 8;
         let definition = self.add("", KIND_STRUCT, fields.len() as u32, size, &members);
         (self.add(&map.name, KIND_VAR, 0, definition.0, &[GLOBAL]), size)
+    }
+
+    /// A variable of this many bytes.
+    pub fn bytes(&mut self, name: &str, size: u32) -> Type {
+        let byte = match self.byte {
+            Some(known) => known,
+            None => {
+                let byte = self.add("char", KIND_INT, 0, 1, &[8]);
+                *self.byte.insert(byte)
+            }
+        };
+        let array = self.add("", KIND_ARRAY, 0, 0, &[byte.0, self.index.0, size]);
+        self.add(name, KIND_VAR, 0, array.0, &[GLOBAL])
     }
 
     /// A data section: variables with offset and size.

@@ -5,13 +5,14 @@
 //! | `classifier` | all programs, each a function symbol |
 //! | `license` | the licence that the kernel is told |
 //! | `.maps` | a variable per map; its type in `.BTF` is the definition |
+//! | `.data.NAME` | the contents of an array that is addressed directly |
 //! | `.BTF`, `.BTF.ext` | types; source line of each instruction: the policy's YAML |
 //!
 //! Shared maps are defined like private ones, without a pin: the object loads
 //! where no bpffs is mounted, and a loader that wants the node's own packet state
 //! and program array says so (`bpftool prog load … map name polc_state pinned PATH`,
-//! aya's `map_pin_path`). An object has no place for map contents: a loader fills the tables from [`PolicyImage::maps`] before the program runs,
-//! and puts program i into slot i of [`super::SUB_PROGS_MAP`].
+//! aya's `map_pin_path`). Larger tables have no contents in an object: a loader fills
+//! them from [`PolicyImage::maps`] before the program runs, and puts program i into slot i of [`super::SUB_PROGS_MAP`].
 //!
 //! The same image gives the same bytes.
 
@@ -25,9 +26,9 @@ use super::btf::{self, Btf, LineInfo};
 use super::lines::lines;
 use super::shared::{SHARED_MAPS, shared_map};
 use super::source::SourceLines;
-use super::{MapSpec, PolicyImage};
+use super::{MapSpec, PolicyImage, Program};
 use crate::abi::PROG_SECTION;
-use crate::bpf::MapRef;
+use crate::bpf::{Insn, MapRef};
 
 /// What the kernel is told. Generated programs call `bpf_map_lookup_elem` and
 /// `bpf_tail_call`, which are open to programs of any licence, so that the object
@@ -65,7 +66,7 @@ pub fn elf(image: &PolicyImage, source: &SourceLines<'_>) -> Result<Vec<u8>, Elf
     let mut line_infos = Vec::new();
     let prototype = btf.classifier();
     for program in &image.programs {
-        let code = program.code.encode(|_| 0);
+        let code = code(program);
         let start = object.append_section_data(text, &code, 8);
         symbol(&mut object, &program.name, text, start, code.len(), SymbolKind::Text);
         for (slot, map) in program.code.map_refs() {
@@ -87,6 +88,21 @@ pub fn elf(image: &PolicyImage, source: &SourceLines<'_>) -> Result<Vec<u8>, Elf
     Ok(object.write()?)
 }
 
+/// A program's bytes as relocations expect them: what is to be added to an address in a
+/// map's value stands in the first half of the instruction.
+fn code(program: &Program) -> Vec<u8> {
+    let mut code = program.code.encode(|_| 0);
+    for (slot, insn) in program.code.iter() {
+        if let Insn::LoadMapValue { dst, offset, .. } = insn {
+            let at = slot as usize * 8;
+            code[at + 1] = dst.number();
+            code[at + 4..at + 8].copy_from_slice(&offset.to_le_bytes());
+            code[at + 12..at + 16].fill(0);
+        }
+    }
+    code
+}
+
 /// Symbols of the maps, in the order shared, private.
 struct MapSymbols(Vec<SymbolId>);
 
@@ -104,12 +120,23 @@ impl MapSymbols {
 /// Defines all maps; pointers make up each variable, all zero.
 fn maps(object: &mut Object<'_>, btf: &mut Btf, image: &PolicyImage) -> MapSymbols {
     let shared: Vec<MapSpec> = SHARED_MAPS.iter().filter_map(|name| shared_map(name)).collect();
-    let all = shared.iter().chain(&image.maps);
     let id = section(object, ".maps", SectionKind::Data, &[]);
     let mut symbols = Vec::new();
     let mut variables = Vec::new();
     let mut end = 0;
-    for map in all {
+    let mut data = Vec::new();
+    for map in shared.iter().chain(&image.maps) {
+        if map.direct {
+            let section_name = format!(".data.{}", map.name);
+            let size = map.shape().value_size;
+            let mut bytes = map.dense.clone();
+            bytes.resize(size as usize, 0);
+            let section = object.add_section(Vec::new(), section_name.clone().into(), SectionKind::Data);
+            object.section_mut(section).append_data(&bytes, 8);
+            symbols.push(symbol(object, &map.name, section, 0, bytes.len(), SymbolKind::Data));
+            data.push((section_name, btf.bytes(&map.name, size), size));
+            continue;
+        }
         let (variable, size) = btf.map(map);
         let at = object.append_section_data(id, &vec![0; size as usize], 8);
         symbols.push(symbol(object, &map.name, id, at, size as usize, SymbolKind::Data));
@@ -117,6 +144,9 @@ fn maps(object: &mut Object<'_>, btf: &mut Btf, image: &PolicyImage) -> MapSymbo
         end = at as u32 + size;
     }
     btf.data_section(".maps", end, &variables);
+    for (name, variable, size) in data {
+        btf.data_section(&name, size, &[(variable, 0, size)]);
+    }
     MapSymbols(symbols)
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use super::source::SourceLines;
-use super::{MapKind, MapSpec, Note, NoteKind, PolicyImage, Program};
+use super::{MapSpec, Note, NoteKind, PolicyImage, Program};
 use crate::bpf::{Code, Insn, MapRef, Names};
 
 /// Column of comments.
@@ -154,33 +154,5 @@ impl Lister<'_> {
             short.push('…');
         }
         Some(short).filter(|line| !line.is_empty())
-    }
-}
-
-impl MapKind {
-    /// The name that bpftool uses: `lpm_trie`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hash => "hash",
-            Self::Array => "array",
-            Self::ProgArray => "prog_array",
-            Self::PerCpuArray => "percpu_array",
-            Self::LruHash => "lru_hash",
-            Self::LpmTrie => "lpm_trie",
-            Self::RingBuf => "ringbuf",
-        }
-    }
-}
-
-impl MapSpec {
-    /// Bytes of keys and values that the map holds at first.
-    pub fn content_bytes(&self) -> u64 {
-        let entries = self.entries.len() as u64 * (u64::from(self.key_size) + u64::from(self.value_size));
-        entries + self.dense.len() as u64
-    }
-
-    /// Entries that the map holds at first; of [`Self::dense`] every value counts.
-    pub fn held_entries(&self) -> usize {
-        self.entries.len() + self.dense.len() / self.value_size.max(1) as usize
     }
 }

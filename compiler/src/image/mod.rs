@@ -7,6 +7,7 @@ mod debug;
 mod elf;
 mod lines;
 mod listing;
+mod map;
 mod shared;
 mod source;
 mod update;
@@ -15,6 +16,7 @@ mod xdp;
 pub use debug::{DebugInfo, debug_info};
 pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
+pub use map::{DIRECT_BYTES, F_MMAPABLE, F_NO_PREALLOC, MapKind, MapShape, MapSpec};
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
 pub use update::Store;
@@ -106,53 +108,4 @@ pub enum Subject {
     Test(Criterion),
     /// What that rule or chain's end does when control gets there.
     Action,
-}
-
-/// What kind of map it is. The numbers are the kernel's `enum bpf_map_type`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum MapKind {
-    /// `BPF_MAP_TYPE_HASH`.
-    Hash = 1,
-    /// `BPF_MAP_TYPE_ARRAY`.
-    Array = 2,
-    /// `BPF_MAP_TYPE_PROG_ARRAY`.
-    ProgArray = 3,
-    /// `BPF_MAP_TYPE_PERCPU_ARRAY`.
-    PerCpuArray = 6,
-    /// `BPF_MAP_TYPE_LRU_HASH`.
-    LruHash = 9,
-    /// `BPF_MAP_TYPE_LPM_TRIE`.
-    LpmTrie = 11,
-    /// `BPF_MAP_TYPE_RINGBUF`: no keys, no values, as many bytes as its capacity.
-    RingBuf = 27,
-}
-
-/// `BPF_F_NO_PREALLOC`, required for LPM tries.
-pub const F_NO_PREALLOC: u32 = 1;
-/// `BPF_F_MMAPABLE`: an array that a loader maps into its memory, to fill it and
-/// to change single values without a system call.
-pub const F_MMAPABLE: u32 = 1 << 10;
-
-/// A private map: its definition and what it must hold before the program runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MapSpec {
-    /// C identifier, at most 15 bytes.
-    pub name: String,
-    /// Kind.
-    pub kind: MapKind,
-    /// Key size in bytes.
-    pub key_size: u32,
-    /// Value size in bytes.
-    pub value_size: u32,
-    /// Capacity.
-    pub max_entries: u32,
-    /// `BPF_F_*`.
-    pub flags: u32,
-    /// Contents as (key, value), keys ascending; arrays leave out zero values.
-    pub entries: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Contents of an array by index: value i is the bytes from `i * value_size`
-    /// on, without padding; values beyond its end are zero. Instead of `entries`
-    /// in tables with many values; at most `max_entries * value_size` bytes and a
-    /// multiple of `value_size`. Empty in maps of any other kind.
-    pub dense: Vec<u8>,
 }

@@ -24,5 +24,6 @@ pub fn shared_map(name: &str) -> Option<MapSpec> {
         flags: 0,
         entries: Vec::new(),
         dense: Vec::new(),
+        direct: false,
     })
 }

@@ -63,6 +63,7 @@ mod tests {
             flags: 0,
             entries: Vec::new(),
             dense: Vec::new(),
+            direct: false,
         }];
         let store = Store { map: 0, index: 1, offset: 8, value: 0x0102_0304 };
         assert_eq!(store.mapped_at(12), 24);

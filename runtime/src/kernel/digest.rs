@@ -28,7 +28,9 @@ pub(super) fn of_image(image: &PolicyImage, record: &[u8]) -> String {
         }));
     }
     for map in &image.maps {
-        for number in [map.kind as u32, map.key_size, map.value_size, map.max_entries, map.flags] {
+        for number in
+            [map.kind as u32, map.key_size, map.value_size, map.max_entries, map.flags, u32::from(map.direct)]
+        {
             put(&number.to_le_bytes());
         }
         put(&map.dense);

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use polc_compiler::bpf::MapRef;
-use polc_compiler::image::{LICENSE, MapKind, MapSpec, PolicyImage, SourceLines, debug_info, listing};
+use polc_compiler::image::{
+    LICENSE, MapKind, MapShape, MapSpec, PolicyImage, SourceLines, debug_info, listing,
+};
 
 use super::digest;
 use super::error::{LoaderError, kernel};
@@ -17,6 +19,13 @@ use super::pins::{self, Pins};
 use super::record::{self, ImageRecord, SetRecord};
 use super::step::step;
 use crate::sys::bpf::{DebugInfo, Map, MapDefinition, MappedArray, Program, ProgramKind, ProgramSource};
+
+impl From<MapShape> for MapDefinition {
+    fn from(shape: MapShape) -> Self {
+        let MapShape { kind, key_size, value_size, max_entries, flags } = shape;
+        Self { kind: kind as u32, key_size, value_size, max_entries, flags }
+    }
+}
 
 /// Bytes of a batch that fills a hash or array.
 const BATCH: usize = 1 << 20;
@@ -97,13 +106,7 @@ pub(super) fn map_pin(folder: &Path, index: usize) -> PathBuf {
 fn create_maps(image: &PolicyImage, folder: &Path) -> Result<Vec<Map>, LoaderError> {
     let mut maps = Vec::new();
     for (index, spec) in image.maps.iter().enumerate() {
-        let definition = MapDefinition {
-            kind: spec.kind as u32,
-            key_size: spec.key_size,
-            value_size: spec.value_size,
-            max_entries: spec.max_entries,
-            flags: spec.flags,
-        };
+        let definition = MapDefinition::from(spec.shape());
         let what = || format!("making map `{}` of {}", spec.name, image.name);
         let map = Map::create(&spec.name, &definition).map_err(kernel(what()))?;
         fill(spec, &map).map_err(kernel(what()))?;
@@ -118,7 +121,7 @@ fn fill(spec: &MapSpec, map: &Map) -> Result<(), crate::sys::SyscallError> {
         return Ok(());
     }
     if map.is_mappable() && !(spec.dense.is_empty() && spec.entries.is_empty()) {
-        let mapped = MappedArray::new(map)?;
+        let mapped = MappedArray::of_values(map, spec.value_size)?;
         mapped.fill(&spec.dense)?;
         for (key, value) in &spec.entries {
             let index = key.first_chunk().map_or(u32::MAX, |key| u32::from_le_bytes(*key));

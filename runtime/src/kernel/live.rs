@@ -23,6 +23,7 @@ use crate::sys::bpf::{Map, MappedArray};
 #[derive(Debug)]
 pub struct LiveImage {
     maps: Vec<Map>,
+    value_sizes: Vec<u32>,
     mapped: Vec<Option<MappedArray>>,
 }
 
@@ -43,7 +44,7 @@ impl LiveImage {
         };
         let maps = (0..image.maps.len()).map(open).collect::<Result<Vec<_>, _>>()?;
         let mapped = maps.iter().map(|_| None).collect();
-        Ok(Self { maps, mapped })
+        Ok(Self { maps, value_sizes: image.value_sizes, mapped })
     }
 
     /// Carries stores out, in order.
@@ -58,7 +59,12 @@ impl LiveImage {
             let slot = self.mapped.get_mut(index).ok_or_else(unknown)?;
             let mapped = match slot {
                 Some(mapped) => mapped,
-                None => slot.insert(MappedArray::new(&self.maps[index]).map_err(kernel(what()))?),
+                None => {
+                    let map = &self.maps[index];
+                    let size = self.value_sizes.get(index).copied();
+                    let size = size.unwrap_or_else(|| map.definition().value_size);
+                    slot.insert(MappedArray::of_values(map, size).map_err(kernel(what()))?)
+                }
             };
             mapped.store_word(store.index, store.offset, store.value).map_err(kernel(what()))?;
         }

@@ -98,7 +98,8 @@ pub(super) fn load_image(
 }
 
 fn fill(object: &Ebpf, spec: &MapSpec) -> Result<(), EngineError> {
-    if spec.kind == MapKind::ProgArray || (spec.entries.is_empty() && spec.dense.is_empty()) {
+    // What is addressed directly has its contents from the object.
+    if spec.direct || spec.kind == MapKind::ProgArray || (spec.entries.is_empty() && spec.dense.is_empty()) {
         return Ok(());
     }
     let map = object.map(&spec.name).ok_or_else(|| refused(format!("map `{}` is missing", spec.name)))?;

@@ -115,6 +115,9 @@ pub struct ImageRecord {
     pub programs: Vec<String>,
     /// Names of private maps; map `i` is pinned as `m{i}`.
     pub maps: Vec<String>,
+    /// Bytes of a value of each of these; a map of one value may hold many.
+    #[serde(default)]
+    pub value_sizes: Vec<u32>,
     /// Files that decisions refer to.
     pub files: Vec<String>,
     /// What may decide.
@@ -231,6 +234,7 @@ impl ImageRecord {
             instructions: image.programs.iter().map(|p| p.code.slots()).sum(),
             programs: image.programs.iter().map(|p| p.name.clone()).collect(),
             maps: image.maps.iter().map(|m| m.name.clone()).collect(),
+            value_sizes: image.maps.iter().map(|m| m.value_size).collect(),
             files: image.files.clone(),
             decisions: image.decisions.iter().map(decision).collect(),
             hits: image.hits.iter().map(|all| all.iter().map(|d| d.as_u32()).collect()).collect(),

@@ -58,6 +58,14 @@ impl World {
         }
     }
 
+    /// Address of the values of an array.
+    pub fn values(&self, map: MapId) -> Option<u64> {
+        match self.maps.get(map as usize)? {
+            Some(Map::Array(array)) => array.at(0),
+            _ => None,
+        }
+    }
+
     pub fn remove(&mut self, map: MapId) {
         if let Some(entry) = self.maps.get_mut(map as usize) {
             *entry = None;

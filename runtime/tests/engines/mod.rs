@@ -139,6 +139,7 @@ pub fn allow_sources(prefixes: &[([u8; 4], u32, u32)]) -> PolicyImage {
         flags: F_NO_PREALLOC,
         entries,
         dense: Vec::new(),
+        direct: false,
     };
     image(vec![body.program("sources"), second.program("sources_end")], vec![set, sub_programs(2)])
 }
@@ -171,6 +172,7 @@ pub fn by_dense_array() -> PolicyImage {
         flags: F_MMAPABLE,
         entries: Vec::new(),
         dense: [7u32, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect(),
+        direct: false,
     };
     image(vec![body.program("dense")], vec![values])
 }
@@ -185,6 +187,7 @@ pub fn sub_programs(count: u32) -> MapSpec {
         flags: 0,
         entries: Vec::new(),
         dense: Vec::new(),
+        direct: false,
     }
 }
 

@@ -45,10 +45,8 @@ fn part(image: &PolicyImage, part: &polc_compiler::image::Program) -> Value {
 }
 
 fn text(image: &PolicyImage, insn: &polc_compiler::bpf::Insn) -> String {
-    let map = match insn {
-        polc_compiler::bpf::Insn::LoadMap { map: MapRef::Private(index), .. } => {
-            image.maps.get(*index as usize).map(|m| m.name.as_str())
-        }
+    let map = match insn.map() {
+        Some(MapRef::Private(index)) => image.maps.get(index as usize).map(|m| m.name.as_str()),
         _ => None,
     };
     insn.text(Names { map, ..Names::default() }).to_string()
@@ -63,6 +61,7 @@ fn map(map: &polc_compiler::image::MapSpec) -> Value {
         "value_size": map.value_size,
         "max_entries": map.max_entries,
         "flags": map.flags,
+        "direct": map.direct,
         "entries": entries,
         "dense": hex(&map.dense),
     })

@@ -16,15 +16,15 @@ pub(super) struct Leaves {
 
 impl Leaves {
     pub fn new(shape: Shape, built: &[u32]) -> Self {
-        let used = (built.len() / Shape::chunk(shape.wide)) as u32;
+        let used = (built.len() / shape.strides.chunk()) as u32;
         let mut words = built.to_vec();
-        words.resize(shape.chunks as usize * Shape::chunk(shape.wide), 0);
+        words.resize(shape.chunks as usize * shape.strides.chunk(), 0);
         Self { shape, words, free: (used..shape.chunks).rev().collect(), freed: Vec::new() }
     }
 
     /// Gives the addresses from `first` to `last`, both included, a class.
     pub fn paint(&mut self, first: u32, last: u32, class: u32, out: &mut Writer<'_>) -> Result<(), Refused> {
-        self.paint_in(0, Shape::root_bits(self.shape.wide), first, last, class, out)
+        self.paint_in(0, self.shape.strides.root_bits(), first, last, class, out)
     }
 
     /// Likewise, among the leaves that start at word `base` and tell addresses
@@ -40,8 +40,8 @@ impl Leaves {
     ) -> Result<(), Refused> {
         let shift = 32 - u32::from(bits);
         let below = (1u32 << shift) - 1;
-        let (wide, size) = (self.shape.wide, Shape::chunk(self.shape.wide));
-        let leaves = if base == 0 { Shape::root(wide) } else { size };
+        let (strides, size) = (self.shape.strides, self.shape.strides.chunk());
+        let leaves = if base == 0 { strides.root() } else { size };
         for leaf in (first >> shift)..=(last >> shift) {
             let at = base + leaf as usize % leaves;
             let (low, high) = (leaf << shift, (leaf << shift) | below);
@@ -59,7 +59,7 @@ impl Leaves {
             let (from, to) = (first.max(low), last.min(high));
             if now & POINTER != 0 {
                 let child = (now & !POINTER) as usize * size;
-                self.paint_in(child, bits + Shape::chunk_bits(wide), from, to, class, out)?;
+                self.paint_in(child, bits + strides.chunk_bits(), from, to, class, out)?;
                 self.collapse(at, child, out);
                 continue;
             }
@@ -70,7 +70,7 @@ impl Leaves {
                     self.store(word, now, out);
                 }
             }
-            self.paint_in(child, bits + Shape::chunk_bits(wide), from, to, class, out)?;
+            self.paint_in(child, bits + strides.chunk_bits(), from, to, class, out)?;
             self.store(at, POINTER | chunk, out);
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Leaves {
     fn collapse(&mut self, at: usize, child: usize, out: &mut Writer<'_>) {
         let class = self.words[child];
         if class & POINTER == 0
-            && self.words[child..child + Shape::chunk(self.shape.wide)].iter().all(|leaf| *leaf == class)
+            && self.words[child..child + self.shape.strides.chunk()].iter().all(|leaf| *leaf == class)
         {
             let chunk = self.words[at];
             self.store(at, class, out);
@@ -95,7 +95,7 @@ impl Leaves {
         }
         let chunk = leaf & !POINTER;
         self.freed.push(chunk);
-        let size = Shape::chunk(self.shape.wide);
+        let size = self.shape.strides.chunk();
         for at in chunk as usize * size..(chunk as usize + 1) * size {
             self.release(self.words[at]);
         }

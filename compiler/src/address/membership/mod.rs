@@ -323,7 +323,9 @@ impl Membership {
             (Err(at), true) => [&sets[..at], &[bit], &sets[at..]].concat(),
             (Ok(at), false) => [&sets[..at], &sets[at + 1..]].concat(),
         };
-        if net.1 < family.host && family.moved {
+        // Without a table of hosts an IPv4 address hangs on one word of the trie.
+        let one_place = v4 && self.hosts4.is_none();
+        if net.1 < family.host && family.moved && !one_place {
             return Err(Refused::NotQuiet);
         }
         family.moved |= net.1 < family.host || own == EMPTY;
@@ -357,17 +359,20 @@ impl Membership {
             classes.push((*at, self.lists.show(*list, rows, stores)?.as_u32()));
         }
         let outer = self.lists.show(region.outer, rows, stores)?.as_u32();
-        let (hosts, nets): (Vec<_>, Vec<_>) = classes.iter().partition(|((_, length), _)| *length == 32);
-        let slots = self.hosts4.as_mut().ok_or(Refused::NoTable)?;
-        let out = &mut writer(&self.layout, Table::Hosts4, self.first_map, stores);
-        for ((address, _), class) in hosts {
-            slots.put(&key4(address), 32, class, |v| v != 0, out)?;
-        }
-        if net.1 == 32 {
-            if !region.listed {
-                slots.clear(&key4(net.0), 32, |v| v != 0, out);
+        let mut nets = classes;
+        if let Some(slots) = &mut self.hosts4 {
+            let (hosts, others): (Vec<_>, Vec<_>) = nets.iter().partition(|((_, length), _)| *length == 32);
+            let out = &mut writer(&self.layout, Table::Hosts4, self.first_map, stores);
+            for ((address, _), class) in hosts {
+                slots.put(&key4(address), 32, class, |v| v != 0, out)?;
             }
-            return Ok(());
+            if net.1 == 32 {
+                if !region.listed {
+                    slots.clear(&key4(net.0), 32, |v| v != 0, out);
+                }
+                return Ok(());
+            }
+            nets = others;
         }
         let leaves = self.nets4.as_mut().ok_or(Refused::NoTable)?;
         let out = &mut writer(&self.layout, Table::Nets4, self.first_map, stores);

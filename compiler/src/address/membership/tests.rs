@@ -12,7 +12,6 @@ use crate::ir::{
 };
 
 const SETS: usize = 9;
-const LIMITS: AddressLimits = AddressLimits { max_entries: 1 << 22, max_table_bytes: 256 << 20 };
 
 struct Random(u64);
 
@@ -88,7 +87,7 @@ fn load(model: &Model) -> Loaded {
     let end = ChainEnd::Deny(decision);
     ir.order.push(ir.chains.push(ChainData { name: "t".into(), rules: vec![rule], end }));
     let classes = classify(&ir);
-    let tables = AddressTables::build(&classes, &LIMITS).unwrap();
+    let tables = AddressTables::build(&classes, &AddressLimits::default()).unwrap();
     let layout = tables.layout();
     let sized = |map: u32| {
         let table = Table::ALL.into_iter().find(|t| layout.map(*t) == Some(map)).unwrap();
@@ -130,7 +129,7 @@ impl Loaded {
                     layout.hosts4.map(|s| self.in_lines(Table::Hosts4, &s, &key, 32, |v| v != 0, meanwhile));
                 match (host.flatten(), layout.nets4) {
                     (Some(class), _) => class,
-                    (None, Some(shape)) => self.in_trie(shape.wide, a.into(), meanwhile),
+                    (None, Some(shape)) => self.in_trie(shape.strides, a.into(), meanwhile),
                     (None, None) => 0,
                 }
             }
@@ -145,7 +144,7 @@ impl Loaded {
                 }
             }
         };
-        let class = class & (layout.classes - 1);
+        assert!(class < layout.classes);
         meanwhile(self);
         self.rows[class as usize]
     }
@@ -185,12 +184,12 @@ impl Loaded {
         None
     }
 
-    fn in_trie(&mut self, wide: bool, address: u32, meanwhile: &mut dyn FnMut(&mut Self)) -> u32 {
-        let mut bits = trie::Shape::root_bits(wide);
+    fn in_trie(&mut self, strides: trie::Strides, address: u32, meanwhile: &mut dyn FnMut(&mut Self)) -> u32 {
+        let mut bits = strides.root_bits();
         let mut leaf = self.word(Table::Nets4, (address >> (32 - bits)) as usize, meanwhile);
         while leaf & trie::POINTER != 0 {
-            bits += trie::Shape::chunk_bits(wide);
-            let size = trie::Shape::chunk(wide);
+            bits += strides.chunk_bits();
+            let size = strides.chunk();
             let at = (leaf & !trie::POINTER) as usize * size + (address >> (32 - bits)) as usize % size;
             leaf = self.word(Table::Nets4, at, meanwhile);
         }

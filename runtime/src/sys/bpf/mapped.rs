@@ -38,6 +38,16 @@ impl MappedArray {
     /// `EINVAL` for a map that is no mappable array; `EPERM` for a frozen one;
     /// else what the kernel says.
     pub fn new(map: &Map) -> Result<Self, SyscallError> {
+        Self::of_values(map, map.definition().value_size)
+    }
+
+    /// As [`Self::new`], of a map whose only value is many values of `value_size` bytes
+    /// (`polc_compiler::image::MapSpec::direct`), a multiple of eight, or whose own
+    /// values are of that size.
+    ///
+    /// # Errors
+    /// As there; `EINVAL` for a size that the map's is no multiple of.
+    pub fn of_values(map: &Map, value_size: u32) -> Result<Self, SyscallError> {
         let definition = map.definition();
         if definition.kind != ARRAY || !map.is_mappable() {
             return Err(invalid("mmap"));
@@ -60,13 +70,26 @@ impl MappedArray {
         if start == libc::MAP_FAILED {
             return Err(SyscallError::last("mmap"));
         }
-        Ok(Self {
+        let mut array = Self {
             start: start.cast(),
             length,
             value_size: definition.value_size as usize,
             stride,
             entries: definition.max_entries,
-        })
+        };
+        if value_size != definition.value_size {
+            let divides = definition.max_entries == 1
+                && value_size > 0
+                && value_size.is_multiple_of(8)
+                && definition.value_size.is_multiple_of(value_size);
+            if !divides {
+                return Err(invalid("mmap"));
+            }
+            array.value_size = value_size as usize;
+            array.stride = value_size as usize;
+            array.entries = definition.value_size / value_size;
+        }
+        Ok(array)
     }
 
     /// Stores a value. One of 1, 2, 4 or 8 bytes is stored whole: no reader sees

@@ -153,7 +153,7 @@ impl<'a> Tracer<'a> {
         let mut by_slot = vec![None; program.code.slots() as usize];
         for (slot, insn) in program.code.iter() {
             let resolved = match *insn {
-                Insn::LoadMap { dst, map } => {
+                Insn::LoadMap { dst, map } | Insn::LoadMapValue { dst, map, .. } => {
                     let id = match map {
                         MapRef::Private(index) => {
                             image.and_then(|image| image.maps.get(index as usize).copied())
@@ -163,9 +163,15 @@ impl<'a> Tracer<'a> {
                         }
                         MapRef::Fd(_) => None,
                     };
-                    let id =
-                        id.ok_or_else(|| fault(&program.name, format!("slot {slot}: no such map {map:?}")))?;
-                    Insn::LoadImm64 { dst, imm: handle(id) }
+                    let missing = || fault(&program.name, format!("slot {slot}: no such map {map:?}"));
+                    let id = id.ok_or_else(missing)?;
+                    let imm = match *insn {
+                        Insn::LoadMapValue { offset, .. } => {
+                            vm.world.values(id).ok_or_else(missing)? + u64::from(offset)
+                        }
+                        _ => handle(id),
+                    };
+                    Insn::LoadImm64 { dst, imm }
                 }
                 other => other,
             };

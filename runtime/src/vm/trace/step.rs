@@ -74,7 +74,9 @@ impl Frame {
                 store(world, self.address(base, off), size, self.operand(src))?;
             }
             Insn::LoadImm64 { dst, imm } => self.set(dst, imm),
-            Insn::LoadMap { map, .. } => return Err(format!("unresolved map {map:?}")),
+            Insn::LoadMap { map, .. } | Insn::LoadMapValue { map, .. } => {
+                return Err(format!("unresolved map {map:?}"));
+            }
             Insn::Jump { off } => return Ok(Next::Jumps(off)),
             Insn::JumpIf { width, cond, dst, src, off } => {
                 if holds(width, cond, self.get(dst), self.operand(src)) {
