@@ -10,6 +10,7 @@
 //! --rules N[,…]        only these sizes
 //! --form NAME          force a dispatch form instead of the cost model's choice
 //! --only polc          leave out the peers
+//! --tables             the KiB of each of polc's tables
 //! ```
 //!
 //! Verdict and decision of every measured packet are held against the reference
@@ -30,6 +31,7 @@ use std::time::Instant;
 
 use polc_compiler::abi;
 use polc_compiler::compile::{CompileOptions, compile};
+use polc_compiler::image::MapSpec;
 use polc_compiler::ir::{Flow, Outcome, Verdict};
 
 use kernel::{Bed, Cost, Effort, Loadable, Loaded};
@@ -138,6 +140,12 @@ fn row(
     how.limits.form = options.form;
     let image = compile(work.ir.clone(), &how);
     let build = start.elapsed();
+    if options.tables
+        && let Ok(image) = &image
+    {
+        let kib = |m: &MapSpec| format!("{} {:.1}", m.name, Loadable::bytes_of(m) as f64 / 1024.0);
+        println!("  {}", image.maps.iter().map(kib).collect::<Vec<_>>().join(", "));
+    }
     let polc = match image {
         Ok(image) => program(bed, &Loadable::from(&image), &expected, options.effort, Some(build)),
         Err(e) => Side::Not(e.to_string()),

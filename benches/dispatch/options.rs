@@ -12,6 +12,8 @@ pub struct Options {
     pub rules: Vec<usize>,
     pub form: Form,
     pub effort: Effort,
+    /// Whether the bytes of each table are printed.
+    pub tables: bool,
     /// Whether the linear program and nftables are measured too.
     pub peers: bool,
 }
@@ -23,6 +25,7 @@ impl Options {
             rules: RULES.to_vec(),
             form: Form::Auto,
             effort: Effort { runs: 60 },
+            tables: false,
             peers: true,
         };
         while let Some(arg) = args.next() {
@@ -40,6 +43,7 @@ impl Options {
                     options.rules = value()?.split(',').map(number).collect::<Result<_, _>>()?;
                 }
                 "--form" => options.form = form(&value()?)?,
+                "--tables" => options.tables = true,
                 "--only" if value()? == "polc" => options.peers = false,
                 _ => {
                     return Err(format!(

@@ -11,8 +11,9 @@
 //! most look-ups, hits and misses, touch one cache line.
 //!
 //! Why it can change under readers: a new key's words are written while its value
-//! is 0, the overflow word before the value, the value last. A key in use stays
-//! where it is. A freed slot may take another key only when no reader is left that
+//! is 0, the overflow word before the value, the value last. A reader may meet a part
+//! of the new key and a part of an old one, so it compares keys of several words again
+//! when it has found a value. A key in use stays where it is. A freed slot may take another key only when no reader is left that
 //! compared the old one: see [`super::Membership`].
 //!
 //! Cost: 64 / s bytes for each slot; lines are filled to [`FILL`] at most. Building

@@ -131,6 +131,10 @@ impl Code<'_> {
     }
 
     /// Goes to `done` with the class of a listed address, or on.
+    ///
+    /// A key of several words is compared once more after its value was read: the first
+    /// compare may have met a free slot while another key was written to it, of which
+    /// it saw a part. Once there is a value, that key stands there whole.
     fn hosts(&mut self, table: Table, shape: &buckets::Shape, length: u8) -> Result<(), AsmError> {
         let miss = self.asm.new_label();
         for which in 0..2 {
@@ -140,7 +144,13 @@ impl Code<'_> {
                 let next = self.asm.new_label();
                 self.jump_unless_key(shape.keys, slot, next);
                 self.load_value(shape.keys, slot);
-                self.asm.jump_if(Width::W32, Cond::Ne, FOUND, 0, self.done);
+                if shape.keys == Keys::Word {
+                    self.asm.jump_if(Width::W32, Cond::Ne, FOUND, 0, self.done);
+                } else {
+                    self.asm.jump_if(Width::W32, Cond::Eq, FOUND, 0, next);
+                    self.jump_unless_key(shape.keys, slot, next);
+                    self.asm.jump(self.done);
+                }
                 self.asm.bind(next)?;
             }
             if which == 0 {
@@ -351,7 +361,9 @@ impl Code<'_> {
                 self.load_value(shape.keys, slot);
                 self.asm.push(Insn::mov(Reg::R5, FOUND));
                 self.asm.push(Insn::alu(AluOp::Rsh, Reg::R5, lengths::CLASS_BITS as i32));
-                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R5, lengths::tag(length) as i32, hit);
+                self.asm.jump_if(Width::W32, Cond::Ne, Reg::R5, lengths::tag(length) as i32, next);
+                self.jump_unless_key(shape.keys, slot, next);
+                self.asm.jump(hit);
                 self.asm.bind(next)?;
             }
             if which == 0 {
@@ -414,7 +426,9 @@ impl Code<'_> {
                 self.load_value(shape.keys, slot);
                 self.asm.push(Insn::mov(Reg::R3, FOUND));
                 self.asm.push(Insn::alu(AluOp::Rsh, Reg::R3, lengths::CLASS_BITS as i32));
-                self.asm.jump_if(Width::W32, Cond::Eq, Reg::R3, Reg::R5, hit);
+                self.asm.jump_if(Width::W32, Cond::Ne, Reg::R3, Reg::R5, next);
+                self.jump_unless_key(shape.keys, slot, next);
+                self.asm.jump(hit);
                 self.asm.bind(next)?;
             }
             if which == 0 {

@@ -123,7 +123,7 @@ fn foreign_bytes_are_refused() {
         ("95", DecodeError::Length { len: 1 }),
         ("1801000000000000", DecodeError::HalfConstant { slot: 0 }),
         ("18010000000000009500000000000000", DecodeError::HalfConstant { slot: 0 }),
-        ("18210000000000000000000000000000", field(0x18)),
+        ("18310000000000000000000000000000", field(0x18)),
         ("bf1b000000000000", DecodeError::Register { slot: 0, number: 11 }),
         ("bff1000000000000", DecodeError::Register { slot: 0, number: 15 }),
         ("bf11080000000000", field(0xbf)),  // movsx

@@ -1,41 +1,24 @@
 //! Cells: one outcome for each column and class, for policies whose rules look at
 //! the addresses of one side only.
 //!
-//! *Dense*: a value per class with a word per column. *Sparse*: a word per column
-//! for classes in no set, and buckets of four slots that hold only the cells that
-//! differ from it, found by a hash of class and column.
-//!
-//! ```text
-//! slot, 64 bits:  word + 1, 26 bits │ column 16 │ class 22      0: empty
-//! bucket:         (column << 22 | class) × multiplier >> (64 − bits)
-//! ```
+//! *Dense*: a value per class with a word per column. *Sparse*: a word per column for
+//! classes in no set, and those cells only that differ from it ([`super::comb`]).
 //!
 //! Cost: for each class the columns in which one of its sets changes a condition;
 //! never rules times classes.
 
 use super::column::{Item, Partition};
+use super::comb::{Comb, Row, comb};
 use super::condition::{Cond, Postings};
 use super::outcome::{Outcomes, Word, evaluate};
 use super::{Choice, Limits, Side, Unfit};
 use crate::address::{AddressClasses, Class};
 
-/// Bits of a slot's class.
-pub const CLASS_BITS: u32 = 22;
-/// Bits of a slot's column.
-pub const COLUMN_BITS: u32 = 16;
-/// Slots of a bucket.
-pub const SLOTS: usize = 4;
-/// First multiplier of the hash: 2⁶⁴ divided by the golden ratio. The others
-/// follow by adding twice its value, which keeps them odd.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Multipliers that are tried before the table grows: at half a cell per bucket
-/// one in thirty fills no bucket of 20,000.
-const TRIES: u64 = 24;
 /// A dense table up to this many bytes is taken whatever a sparse one would need.
 const SMALL: u64 = 64 << 10;
 /// Else it may take this many times as much as a sparse one, up to [`LARGE`].
 const DENSE_FACTOR: u64 = 4;
-const LARGE: u64 = 8 << 20;
+const LARGE: u64 = 3 << 19;
 /// Most changed conditions of columns, summed over classes, that are looked at.
 const MAX_CHANGES: u64 = 40_000_000;
 
@@ -63,15 +46,8 @@ pub enum Table {
         /// Whether each word fits 16 bits.
         narrow: bool,
     },
-    /// Buckets of slots.
-    Sparse {
-        /// Slots; four make a bucket.
-        slots: Vec<u64>,
-        /// Buckets are two to the power of this.
-        bits: u32,
-        /// Multiplier of the hash.
-        multiplier: u64,
-    },
+    /// Cells that differ from their column's default.
+    Sparse(Comb),
 }
 
 /// A cell that differs from its column's default.
@@ -235,14 +211,12 @@ fn lay_out(
     let narrow = outcomes.are_narrow();
     let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
     let dense = value * u64::from(limits.classes);
-    let buckets = (cells.len() as u64).max(1).next_power_of_two();
-    let sparse = buckets * SLOTS as u64 * 8;
-    let fits_slot =
-        outcomes.count() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
+    let sparse = cells.len() as u64 * 8 + u64::from(limits.classes) * 4;
     let small = dense <= SMALL || dense <= LARGE.min(DENSE_FACTOR * sparse);
-    if choice == Choice::Dense || !fits_slot || (small && choice != Choice::Sparse) {
+    let too_large = |given| Unfit::TooLarge { given, max: limits.max_table_bytes };
+    if choice == Choice::Dense || (small && choice != Choice::Sparse) {
         if dense > limits.max_table_bytes {
-            return Err(Unfit::TooLarge { given: dense, max: limits.max_table_bytes });
+            return Err(too_large(dense));
         }
         let mut words = defaults.repeat(classes.len());
         for cell in cells {
@@ -250,40 +224,18 @@ fn lay_out(
         }
         return Ok(Table::Dense { words, narrow });
     }
-    let mut bits = buckets.trailing_zeros().max(1);
-    loop {
-        let bytes = (SLOTS as u64 * 8) << bits;
-        if bytes > limits.max_table_bytes {
-            return Err(Unfit::TooLarge { given: bytes, max: limits.max_table_bytes });
-        }
-        for try_number in 0..TRIES {
-            let multiplier = MULTIPLIER.wrapping_mul(2 * try_number + 1);
-            if let Some(slots) = slots(cells, bits, multiplier) {
-                return Ok(Table::Sparse { slots, bits, multiplier });
-            }
-        }
-        bits += 1;
+    if sparse > limits.max_table_bytes {
+        return Err(too_large(sparse));
     }
-}
-
-/// Buckets of all cells; `None` if one of them overflows.
-fn slots(cells: &[Cell], bits: u32, multiplier: u64) -> Option<Vec<u64>> {
-    let mut slots = vec![0; SLOTS << bits];
+    let mut rows: Vec<Row> = vec![Row::new(); classes.len()];
     for cell in cells {
-        let key = key(cell.class, cell.column);
-        let at = bucket(key, bits, multiplier);
-        let free = slots[at..at + SLOTS].iter().position(|slot| *slot == 0)?;
-        slots[at + free] = key | u64::from(cell.word.0 + 1) << (CLASS_BITS + COLUMN_BITS);
+        rows[cell.class.as_u32() as usize].push((cell.column, cell.word));
     }
-    Some(slots)
-}
-
-fn key(class: Class, column: u32) -> u64 {
-    u64::from(class.as_u32()) | u64::from(column) << CLASS_BITS
-}
-
-fn bucket(key: u64, bits: u32, multiplier: u64) -> usize {
-    (key.wrapping_mul(multiplier) >> (64 - bits)) as usize * SLOTS
+    let comb = comb(defaults, &rows, narrow);
+    match comb.entries.len() as u64 * 8 {
+        bytes if bytes > limits.max_table_bytes => Err(too_large(bytes)),
+        _ => Ok(Table::Sparse(comb)),
+    }
 }
 
 impl Cells {
@@ -296,16 +248,7 @@ impl Cells {
                 let row = class.as_u32() as usize * self.defaults.len();
                 words.get(row + usize::from(column)).copied()
             }
-            Table::Sparse { slots, bits, multiplier } => {
-                let key = key(class, column.into());
-                let at = bucket(key, *bits, *multiplier);
-                let mask = (1 << (CLASS_BITS + COLUMN_BITS)) - 1;
-                // An empty slot has the key of class 0 and says so by its word.
-                let same = slots[at..at + SLOTS].iter().filter(|slot| **slot & mask == key);
-                let found =
-                    same.map(|slot| (slot >> (CLASS_BITS + COLUMN_BITS)) as u32).find(|word| *word > 0);
-                Some(found.map_or(default, |word| Word(word - 1)))
-            }
+            Table::Sparse(comb) => comb.word(column, class.as_u32()),
         }
     }
 }

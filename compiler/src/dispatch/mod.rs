@@ -20,6 +20,7 @@ pub mod axis;
 pub mod bits;
 pub mod cells;
 pub mod column;
+pub mod comb;
 pub mod condition;
 pub mod cross;
 pub mod outcome;

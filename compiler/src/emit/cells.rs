@@ -4,89 +4,73 @@ use super::builder::Builder;
 use super::flat::{COLUMN, OUTCOME, WORD, paged};
 use super::flat_maps::{FlatMaps, FormMaps};
 use super::glue::Ends;
-use crate::bpf::{AluOp, AsmError, Cond, Index, Insn, Reg, Size, Values};
-use crate::dispatch::cells::{CLASS_BITS, COLUMN_BITS, Cells, SLOTS, Table};
+use crate::bpf::{AluOp, Cond, Insn, Reg, Size, Values, Width};
+use crate::dispatch::cells::{Cells, Table};
 
 /// Leaves the word in [`WORD`], where the class was; the column is in [`COLUMN`].
-pub(super) fn word(b: &mut Builder, cells: &Cells, maps: &FlatMaps, ends: &Ends) -> Result<(), AsmError> {
-    let FormMaps::Cells { defaults, cells: map } = maps.form else { return Ok(()) };
-    match (&cells.table, map, defaults) {
-        (Table::Dense { narrow, .. }, Some(map), _) => {
+pub(super) fn word(b: &mut Builder, cells: &Cells, maps: &FlatMaps, ends: &Ends) {
+    match (&cells.table, maps.form) {
+        (Table::None, FormMaps::None { defaults }) => {
+            b.part(format!("{OUTCOME} of the column"));
+            paged(b, &defaults, COLUMN, Size::B4, ends);
+            b.push(Insn::mov(WORD, Reg::R1));
+        }
+        (Table::Dense { narrow, .. }, FormMaps::Dense { words }) => {
             b.part(format!("{OUTCOME} of the class in the column"));
-            b.point(&map, WORD, ends.no_table);
+            b.point(&words, WORD, ends.no_table);
             b.jump_if_reg(Cond::Ge, COLUMN, cells.defaults.len() as i32, ends.no_table);
             b.push(Insn::mov(Reg::R1, COLUMN));
             b.load_element(if *narrow { Size::B2 } else { Size::B4 });
             b.push(Insn::mov(WORD, Reg::R1));
-            Ok(())
         }
-        (Table::Sparse { bits, multiplier, .. }, Some(map), Some(defaults)) => {
-            sparse(b, *bits, *multiplier, &map, &defaults, ends)
+        (Table::Sparse(comb), FormMaps::Sparse { bases, entries }) => {
+            sparse(b, comb.narrow, &bases, &entries, ends);
         }
-        (_, _, Some(defaults)) => {
-            default(b, &defaults, ends);
-            Ok(())
-        }
-        // There are always defaults where cells are not dense.
-        (_, _, None) => {
-            b.jump(ends.no_table);
-            Ok(())
-        }
+        // The maps are those of the table.
+        _ => b.jump(ends.no_table),
     }
 }
 
-/// Ors the words of all slots that hold the key: at most one does. Without a branch
-/// per slot, since which one it is no predictor can know.
-fn sparse(
-    b: &mut Builder,
-    bits: u32,
-    multiplier: u64,
-    map: &Values,
-    defaults: &Values,
-    ends: &Ends,
-) -> Result<(), AsmError> {
-    const KEY: Reg = WORD;
-    const FOUND: Reg = Reg::R1;
-    const SLOT: Reg = Reg::R3;
-    const OTHER: Reg = Reg::R4;
-    const NEGATIVE: Reg = Reg::R5;
-    let key_bits = (CLASS_BITS + COLUMN_BITS) as i32;
+/// The word of the entry at the class's base, if that is its own, else the column's
+/// default. Both are loaded: which one counts no predictor can know.
+fn sparse(b: &mut Builder, narrow: bool, bases: &Values, entries: &Values, ends: &Ends) {
+    const ENTRY: Reg = Reg::R1;
+    const BASE: Reg = Reg::R2;
+    /// Where the own word's place is when it counts, beside the word.
+    const OWN: i32 = 40;
+    let (size, shift) = if narrow { (Size::B4, 16) } else { (Size::B8, 32) };
     b.part(format!("{OUTCOME} of the class in the column, where it differs from the column's"));
-    b.push(Insn::mov(Reg::R1, COLUMN));
-    b.push(Insn::alu(AluOp::Lsh, Reg::R1, CLASS_BITS as i32));
-    b.push(Insn::alu(AluOp::Or, KEY, Reg::R1));
-    b.push(Insn::LoadImm64 { dst: Reg::R1, imm: multiplier });
-    b.push(Insn::alu(AluOp::Mul, Reg::R1, KEY));
-    b.push(Insn::alu(AluOp::Rsh, Reg::R1, 64 - bits as i32));
-    b.point(map, Index::Reg(Reg::R1, 1 << bits), ends.no_table);
-    b.push(Insn::mov(FOUND, 0));
-    for slot in 0..SLOTS {
-        b.push(Insn::load(Size::B8, SLOT, Reg::R0, slot as i16 * 8));
-        b.push(Insn::mov(OTHER, SLOT));
-        b.push(Insn::alu(AluOp::Xor, OTHER, KEY));
-        b.push(Insn::alu(AluOp::Lsh, OTHER, 64 - key_bits));
-        // All ones where the keys differ, else zero.
-        b.push(Insn::mov(NEGATIVE, OTHER));
-        b.push(Insn::Neg { width: crate::bpf::Width::W64, dst: NEGATIVE });
-        b.push(Insn::alu(AluOp::Or, OTHER, NEGATIVE));
-        b.push(Insn::alu(AluOp::Arsh, OTHER, 63));
-        b.push(Insn::alu(AluOp::Xor, OTHER, -1));
-        b.push(Insn::alu(AluOp::And, OTHER, SLOT));
-        b.push(Insn::alu(AluOp::Or, FOUND, OTHER));
-    }
-    b.push(Insn::alu(AluOp::Rsh, FOUND, key_bits));
-    let (none, done) = (b.label(), b.label());
-    b.jump_if_reg(Cond::Eq, FOUND, 0, none);
-    b.push(Insn::mov(WORD, FOUND));
+    paged(b, bases, WORD, Size::B4, ends);
+    b.push(Insn::mov(WORD, Reg::R1));
+    b.push(Insn::alu(AluOp::Add, WORD, COLUMN));
+    paged(b, entries, WORD, size, ends);
+    b.push(Insn::alu(AluOp::Sub, WORD, COLUMN));
+    b.push(Insn::mov(BASE, ENTRY));
+    b.push(Insn::alu(AluOp::Rsh, BASE, shift));
+    // All ones where the bases are equal, else zero.
+    b.push(Insn::alu(AluOp::Xor, WORD, BASE));
     b.push(Insn::alu(AluOp::Sub, WORD, 1));
-    b.jump(done);
-    b.bind(none)?;
-    default(b, defaults, ends);
-    b.bind(done)
+    b.push(Insn::alu(AluOp::Arsh, WORD, 63));
+    word_of(b, narrow);
+    b.push(Insn::alu(AluOp::And, ENTRY, WORD));
+    b.push(Insn::alu(AluOp::And, WORD, 1));
+    b.push(Insn::alu(AluOp::Lsh, WORD, OWN));
+    b.push(Insn::alu(AluOp::Or, WORD, ENTRY));
+    b.part(format!("{OUTCOME} of the column, if it does not"));
+    paged(b, entries, COLUMN, size, ends);
+    word_of(b, narrow);
+    b.push(Insn::mov(BASE, WORD));
+    b.push(Insn::alu(AluOp::Rsh, BASE, OWN));
+    b.push(Insn::alu(AluOp::Sub, BASE, 1));
+    b.push(Insn::alu(AluOp::And, ENTRY, BASE));
+    b.push(Insn::alu(AluOp::Or, WORD, ENTRY));
+    b.push(Insn::Alu { width: Width::W32, op: AluOp::Mov, dst: WORD, src: WORD.into() });
 }
 
-fn default(b: &mut Builder, defaults: &Values, ends: &Ends) {
-    b.part(format!("{OUTCOME} of the column"));
-    paged(b, defaults, COLUMN, Size::B4, ends);
-    b.push(Insn::mov(WORD, Reg::R1));
+/// Leaves the word of the entry in `r1` there.
+fn word_of(b: &mut Builder, narrow: bool) {
+    b.push(match narrow {
+        true => Insn::alu(AluOp::And, Reg::R1, 0xffff),
+        false => Insn::Alu { width: Width::W32, op: AluOp::Mov, dst: Reg::R1, src: Reg::R1.into() },
+    });
 }

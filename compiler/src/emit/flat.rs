@@ -55,7 +55,7 @@ pub(super) fn program(
             if let Some(side) = cells.side {
                 class(&mut b, addresses, side, WORD)?;
             }
-            cells::word(&mut b, cells, maps, &ends)?;
+            cells::word(&mut b, cells, maps, &ends);
         }
         Tables::Cross(cross) => {
             column(&mut b, dispatch, maps, &ends);

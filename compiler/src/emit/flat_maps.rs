@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `polc_ports` | 256 `u16`: directories, indices and pages |
 //! | `polc_pairs` | 256 `u16`: columns by source and destination number; with source ports |
-//! | `polc_defaults` | 256 `u32`: words by column; not with dense cells |
-//! | `polc_cells` | dense: a class's words by column; sparse: a bucket of four slots |
+//! | `polc_defaults` | 256 `u32`: words by column, where no address matters |
+//! | `polc_bases` | sparse cells: 256 `u32`, base of the row by class |
+//! | `polc_cells` | dense: a class's words by column; sparse: 256 entries, word and base |
 //! | `polc_columns` | cross: a column's record |
 //! | `polc_sides` | cross: ids by class, one or two bytes each |
 //! | `polc_cross` | cross: 256 words |
@@ -17,7 +18,8 @@
 
 use super::bits;
 use crate::bpf::Values;
-use crate::dispatch::cells::{Cells, SLOTS, Table};
+use crate::dispatch::cells::{Cells, Table};
+use crate::dispatch::comb::Entry;
 use crate::dispatch::cross::Cross;
 use crate::dispatch::outcome::{Outcomes, Word};
 use crate::dispatch::ports::PAGE;
@@ -39,7 +41,9 @@ pub(super) struct FlatMaps {
 /// The maps of a form.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum FormMaps {
-    Cells { defaults: Option<Values>, cells: Option<Values> },
+    None { defaults: Values },
+    Dense { words: Values },
+    Sparse { bases: Values, entries: Values },
     Cross { columns: Values, sides: Values, words: Values },
     Bits { records: Values, rows: Option<Values>, blocks: Values },
 }
@@ -105,18 +109,31 @@ pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpe
 }
 
 fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {
-    let is_dense = matches!(cells.table, Table::Dense { .. });
-    let defaults =
-        (!is_dense).then(|| maps.array("polc_defaults", PAGE as u32 * 4, 0, wide(&cells.defaults)));
-    let cells = match &cells.table {
-        Table::None => None,
-        Table::Dense { words, narrow } => Some(dense(maps, words, cells.defaults.len(), *narrow, classes)),
-        Table::Sparse { slots, .. } => {
-            let bytes = slots.iter().flat_map(|slot| slot.to_le_bytes()).collect();
-            Some(maps.array("polc_cells", SLOTS as u32 * 8, 0, bytes))
+    match &cells.table {
+        Table::None => FormMaps::None {
+            defaults: maps.array("polc_defaults", PAGE as u32 * 4, 0, wide(&cells.defaults)),
+        },
+        Table::Dense { words, narrow } => {
+            FormMaps::Dense { words: dense(maps, words, cells.defaults.len(), *narrow, classes) }
         }
-    };
-    FormMaps::Cells { defaults, cells }
+        Table::Sparse(comb) => {
+            let pages = classes.div_ceil(PAGE as u32);
+            let bases = comb.bases.iter().flat_map(|base| base.to_le_bytes()).collect();
+            let bases = maps.array("polc_bases", PAGE as u32 * 4, pages, bases);
+            let entry = if comb.narrow { 4 } else { 8 };
+            let mut bytes = Vec::with_capacity(comb.entries.len() * entry);
+            for Entry { base, word } in &comb.entries {
+                match comb.narrow {
+                    true => bytes.extend_from_slice(&(base << 16 | word.0).to_le_bytes()),
+                    false => {
+                        bytes.extend_from_slice(&(u64::from(*base) << 32 | u64::from(word.0)).to_le_bytes())
+                    }
+                }
+            }
+            let entries = maps.array("polc_cells", (PAGE * entry) as u32, 0, bytes);
+            FormMaps::Sparse { bases, entries }
+        }
+    }
 }
 
 fn cross_maps(maps: &mut Maps, cross: &Cross, is_narrow: bool, classes: u32) -> FormMaps {

@@ -168,11 +168,10 @@ impl Loaded {
             let line = shape.line(key, which, length);
             for slot in 0..shape.keys.slots() {
                 let at = shape.key_word(line, slot);
-                let words =
-                    (0..shape.keys.words()).map(|i| self.word(table, at + i, meanwhile)).collect::<Vec<_>>();
-                if words == key[..shape.keys.words()] {
+                let words = &key[..shape.keys.words()];
+                if self.is_key(table, at, words, meanwhile) {
                     let value = self.word(table, shape.value_word(line, slot), meanwhile);
-                    if is(value) {
+                    if is(value) && self.is_key(table, at, words, meanwhile) {
                         return Some(value);
                     }
                 }
@@ -182,6 +181,10 @@ impl Loaded {
             }
         }
         None
+    }
+
+    fn is_key(&mut self, table: Table, at: usize, key: &[u32], meanwhile: &mut dyn FnMut(&mut Self)) -> bool {
+        (at..).zip(key).all(|(at, word)| self.word(table, at, meanwhile) == *word)
     }
 
     fn in_trie(&mut self, strides: trie::Strides, address: u32, meanwhile: &mut dyn FnMut(&mut Self)) -> u32 {
@@ -223,6 +226,9 @@ fn prefix(random: &mut Random, hosts: bool) -> IpNet {
             if hosts { &[32] } else { &[0, 1, 8, 15, 16, 17, 23, 24, 25, 30, 31, 32, 32, 32, 32] };
         let near =
             Ipv4Addr::new(10, random.one(&[0, 1, 128]), random.one(&[0, 1, 7, 255]), random.next() as u8);
+        // Scattered hosts have a table of their own, those that lie close are in the trie.
+        let scattered = Ipv4Addr::from((random.below(300) as u32 + 1).wrapping_mul(0x9e37_79b9));
+        let near = if hosts { scattered } else { near };
         let any = Ipv4Addr::from(random.next() as u32);
         let (address, length) = (random.one(&[near, near, near, any]), random.one(lengths));
         IpNet::new(address.into(), length).unwrap().trunc()
@@ -383,7 +389,7 @@ fn every_step_shows_old_or_new() {
     let [hosts, hosts_refused] = total((60..90).map(|seed| one(seed, true)).collect::<Vec<_>>().into_iter());
     println!("{made} changes, {refused} refused; of hosts {hosts}, {hosts_refused} refused; {steps} stores");
     assert!(made > 4_000 && refused < made / 8 && steps > 20_000, "{made} {refused} {steps}");
-    assert!(hosts > 3_000 && hosts_refused < 60, "{hosts} {hosts_refused}");
+    assert!(hosts > 3_000 && hosts_refused < 100, "{hosts} {hosts_refused}");
 }
 
 /// A look-up that lasts while several changes are carried out finds what was true
@@ -421,7 +427,9 @@ fn slow_readers_find_what_was_true_meanwhile() {
                     });
                     overlapped += usize::from(busy > 0);
                     let right = models.iter().any(|model| truth(model, address) == found);
-                    assert!(right, "seed {seed}: {address}: {found:b}");
+                    let truths: Vec<String> =
+                        models.iter().map(|model| format!("{:b}", truth(model, address))).collect();
+                    assert!(right, "seed {seed}: {address}: {found:b}, never among {truths:?}");
                 }
                 left.for_each(|store| loaded.apply(&store));
                 models.clear();
@@ -429,6 +437,54 @@ fn slow_readers_find_what_was_true_meanwhile() {
         });
     }
     assert!(overlapped > 2_000, "{overlapped}");
+}
+
+/// A reader may compare a free slot's key while another one is written to it: half of
+/// each makes a third, which nobody listed.
+#[test]
+fn a_key_that_is_half_written_is_nobodys() {
+    let set = AddrSet::from_u32(0);
+    let net = |high: u32, low: u32| format!("fd00:{high:x}::{low:x}/128").parse::<IpNet>().unwrap();
+    let mut model: Model = vec![BTreeSet::new(); SETS];
+    model[0].insert(net(1, 1));
+    let mut emptied = load(&model);
+    let mut gone = Vec::new();
+    emptied.membership.remove(set, net(1, 1), &mut Rows, &mut gone).unwrap();
+    gone.iter().for_each(|store| emptied.apply(store));
+    emptied.membership.quiesce(&mut Rows);
+    let shape = emptied.membership.layout.hosts6.unwrap();
+    let line = |net: IpNet| match net {
+        IpNet::V6(net) => shape.line(&lengths::key(net.network().into()), 0, 128),
+        IpNet::V4(_) => u32::MAX,
+    };
+    let mut torn = 0;
+    for other in 2..20_000 {
+        let new = net(other, other);
+        for mixed in [net(1, other), net(other, 1)] {
+            if [line(new), line(mixed)] != [line(net(1, 1)); 2] {
+                continue;
+            }
+            let mut loaded = emptied.clone_for_test();
+            let mut come = Vec::new();
+            loaded.membership.add(set, new, &mut Rows, &mut come).unwrap();
+            // The reader is stopped at one word, and once more at another.
+            for (first, second, count) in
+                (0..8).flat_map(|f| (f..8).flat_map(move |s| (0..6).map(move |c| (f, s, c))))
+            {
+                let mut reader = loaded.clone_for_test();
+                let (mut reads, mut left) = (0, come.iter());
+                let found = reader.look_up(mixed.addr(), &mut |tables| {
+                    let now = if reads == second { usize::MAX } else { count * usize::from(reads == first) };
+                    left.by_ref().take(now).for_each(|store| tables.apply(store));
+                    reads += 1;
+                });
+                assert_eq!(found, 0, "{mixed}");
+                // Four words, the value, and words again.
+                torn += usize::from(reads > 6 && second == 4);
+            }
+        }
+    }
+    assert!(torn > 0, "no slot was used again");
 }
 
 #[test]
@@ -441,19 +497,19 @@ fn what_has_no_room_is_refused() {
     };
     assert_eq!(add(&mut loaded, "10.0.0.1/32"), Ok(()));
     assert_eq!(add(&mut loaded, "fd00::1/128"), Ok(()));
-    assert_eq!(add(&mut loaded, "10.0.0.0/8"), Err(Refused::NotQuiet));
     assert_eq!(add(&mut loaded, "fd00::/64"), Err(Refused::NotQuiet));
     loaded.membership.quiesce(&mut Rows);
-    assert_eq!(add(&mut loaded.clone_for_test(), "10.0.0.0/8"), Err(Refused::NoTable));
+    assert_eq!(add(&mut loaded.clone_for_test(), "10.0.0.0/8"), Ok(()));
     assert_eq!(add(&mut loaded.clone_for_test(), "fd00::/64"), Err(Refused::NoTable));
-    let mut full = Ok(());
-    let mut hosts = 1;
-    while full.is_ok() {
-        hosts += 1;
-        full = add(&mut loaded, &format!("10.1.{}.{}/32", hosts / 256, hosts % 256));
-    }
-    assert_eq!(full, Err(Refused::NoSlot));
+    let mut fill = |loaded: &mut Loaded, host: fn(u32) -> String| {
+        (0..).find_map(|n| add(loaded, &host(n)).err().map(|full| (n, full))).unwrap()
+    };
+    let (hosts, full) = fill(&mut loaded.clone_for_test(), |n| format!("fd00:1::{n:x}/128"));
+    assert_eq!(full, Refused::NoSlot);
     assert!((32..200).contains(&hosts), "{hosts}");
+    let (hosts, full) = fill(&mut loaded, |n| format!("10.1.{n}.7/32"));
+    assert_eq!(full, Refused::NoChunk);
+    assert!((4..64).contains(&hosts), "{hosts}");
 }
 
 impl Loaded {
