@@ -57,18 +57,7 @@ impl Loadable {
     /// Bytes of the values of all private maps: capacity for arrays, and for the
     /// others what the kernel keeps per entry (key, value, 24 bytes of pointers).
     pub fn map_bytes(&self) -> u64 {
-        self.maps.iter().map(Self::bytes_of).sum()
-    }
-
-    /// Those of one map.
-    pub fn bytes_of(m: &MapSpec) -> u64 {
-        match m.kind {
-            MapKind::Array | MapKind::PerCpuArray => {
-                u64::from(m.value_size.next_multiple_of(8)) * u64::from(m.max_entries)
-            }
-            MapKind::ProgArray => 8 * u64::from(m.max_entries),
-            _ => u64::from(m.key_size + m.value_size + 24) * m.entries.len() as u64,
-        }
+        self.maps.iter().map(MapSpec::capacity_bytes).sum()
     }
 }
 

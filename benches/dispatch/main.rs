@@ -143,7 +143,7 @@ fn row(
     if options.tables
         && let Ok(image) = &image
     {
-        let kib = |m: &MapSpec| format!("{} {:.1}", m.name, Loadable::bytes_of(m) as f64 / 1024.0);
+        let kib = |m: &MapSpec| format!("{} {:.1}", m.name, m.capacity_bytes() as f64 / 1024.0);
         println!("  {}", image.maps.iter().map(kib).collect::<Vec<_>>().join(", "));
     }
     let polc = match image {

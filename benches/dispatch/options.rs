@@ -74,6 +74,7 @@ fn form(name: &str) -> Result<Form, String> {
     let forms = [
         ("auto", Form::Auto),
         ("chain", Form::Chain),
+        ("direct", Form::Direct),
         ("cells", Form::Cells),
         ("dense", Form::Dense),
         ("sparse", Form::Sparse),

@@ -3,6 +3,7 @@
 mod dot;
 mod json;
 mod profile;
+mod stats;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -50,6 +51,11 @@ pub struct Args {
     /// Optimisation: 0 none, 1 normalise and prune, 2 reorder as well
     #[arg(short = 'O', value_name = "LEVEL", default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=2))]
     level: u8,
+
+    /// Print instead which form each program has and why: estimated cost of the forms that
+    /// were looked at, instructions, bytes of tables
+    #[arg(long, conflicts_with = "emit")]
+    stats: bool,
 
     /// Order rules by how often each was hit: a file of polc run --profile-out
     #[arg(long, value_name = "FILE")]
@@ -126,6 +132,11 @@ impl Args {
         for (i, program) in programs.iter().enumerate() {
             if i > 0 && self.emit != Emit::Json {
                 text.push('\n');
+            }
+            if self.stats {
+                text.push_str(&sharers(program, '#'));
+                stats::image(&mut text, &program.image);
+                continue;
             }
             match self.emit {
                 Emit::Listing => {

@@ -90,6 +90,7 @@ fn image_of(direction: Direction, program: Program) -> PolicyImage {
         decisions: vec![decision; PASS_DECISION as usize + 1],
         files: Vec::new(),
         hits: Vec::new(),
+        considered: Vec::new(),
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::trie::Strides;
 use super::{AddressError, AddressLimits, Prefixes, buckets, lengths, trie};
 use crate::bpf::Values;
+use crate::dispatch::cost::Work;
 use crate::image::MapSpec;
 
 /// Hosts that a table has room for beyond those that are there, at least and at
@@ -14,8 +15,11 @@ const ROOM: std::ops::RangeInclusive<u64> = 32..=65_536;
 const CHUNK_ROOM: std::ops::RangeInclusive<u64> = 8..=1_024;
 /// Likewise for classes: an eighth.
 const CLASS_ROOM: std::ops::RangeInclusive<u32> = 32..=65_536;
-/// Bytes of a narrow trie above which a wide one is worth its root.
+/// Bytes of a narrow trie above which another one is worth its root.
 const NARROW_TRIE: u64 = 48 << 10;
+/// Bytes of a wide trie above which a sparse one is taken: it has more steps, but what
+/// it saves stays in the cache.
+const WIDE_TRIE: u64 = 1 << 20;
 /// Hosts share the trie of prefixes while it takes at most this many times the bytes
 /// that a table of their own would.
 const DENSE: u64 = 2;
@@ -83,6 +87,33 @@ impl AddressLayout {
     /// Bytes of all maps.
     pub fn bytes(&self) -> u64 {
         Table::ALL.into_iter().filter_map(|t| self.map_words(t)).sum::<u64>() * 4
+    }
+
+    /// What a look-up does: that of the family that takes more instructions.
+    pub(crate) fn work(&self) -> Work {
+        let bytes = |table| self.map_words(table).map_or(0, |words| words * 4);
+        let mut v4 = Work { insns: 4, ..Work::default() };
+        if self.hosts4.is_some() {
+            v4 = v4.and(Work { insns: 28, reads: vec![bytes(Table::Hosts4)], branches: 60 });
+        }
+        if let Some(trie) = self.nets4 {
+            let (insns, steps) = match trie.strides {
+                Strides::Narrow => (38, 3),
+                Strides::Wide => (30, 2),
+                Strides::Sparse => (58, 4),
+            };
+            v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 30 });
+        }
+        let mut v6 = Work { insns: 4, ..Work::default() };
+        if self.hosts6.is_some() {
+            v6 = v6.and(Work { insns: 30, reads: vec![bytes(Table::Hosts6)], branches: 60 });
+        }
+        if let Some(nets) = &self.nets6 {
+            let steps = (nets.lengths.len() as u32 + 1).next_power_of_two().trailing_zeros();
+            let reads = vec![bytes(Table::Nets6); steps as usize];
+            v6 = v6.and(Work { insns: 36 * steps, reads, branches: 60 * steps });
+        }
+        if v4.insns >= v6.insns { v4 } else { v6 }
     }
 
     /// A table's place among the maps.
@@ -165,8 +196,8 @@ pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
     if count == 0 && !open {
         return Plan4 { hosts: None, trie: None };
     }
-    let apart = (hosts < count).then(|| trie_of(nets, &[Strides::Narrow, Strides::Sparse], open));
-    let together = trie_of(all, &[Strides::Narrow, Strides::Wide], open);
+    let apart = (hosts < count).then(|| trie_of(nets, open));
+    let together = trie_of(all, open);
     let room = room(hosts, open);
     let buckets = u64::from(buckets::Shape::new(buckets::Keys::Word, room, 0).lines) * 64;
     let bytes = |trie: (Strides, u64)| trie.0.bytes(trie.1);
@@ -179,23 +210,20 @@ pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
     Plan4 { hosts: Some(room), trie: apart }
 }
 
-/// Strides and chunks of a trie for these prefixes: the first of two choices while it
-/// is small.
-fn trie_of(
-    prefixes: impl Iterator<Item = (u32, u8)> + Clone,
-    [small, large]: &[Strides; 2],
-    open: bool,
-) -> (Strides, u64) {
-    let chunks = |strides: Strides| {
+/// Strides and chunks of a trie for these prefixes: the fewest steps within bounds on
+/// its bytes.
+fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> (Strides, u64) {
+    let with_room = |strides: Strides| {
         let (chunks, root) =
             (trie::chunks_needed(prefixes.clone(), strides), u64::from(strides.root_chunks()));
         let more = ((chunks - root) / 8).clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end());
-        if open { rounded(chunks + more, 16) } else { chunks }
+        (strides, if open { rounded(chunks + more, 16) } else { chunks })
     };
-    match chunks(*small) {
-        few if small.bytes(few) <= NARROW_TRIE => (*small, few),
-        _ => (*large, chunks(*large)),
-    }
+    let within = |most: u64| move |(strides, chunks): &(Strides, u64)| strides.bytes(*chunks) <= most;
+    Some(with_room(Strides::Narrow))
+        .filter(within(NARROW_TRIE))
+        .or_else(|| Some(with_room(Strides::Wide)).filter(within(WIDE_TRIE)))
+        .unwrap_or_else(|| with_room(Strides::Sparse))
 }
 
 /// Classes to plan for: an eighth more than there are.

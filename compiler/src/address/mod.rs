@@ -32,8 +32,8 @@ mod lengths;
 mod membership;
 mod trie;
 
-pub(crate) use classify::used_sets;
 pub use classify::{AddressClasses, Class, SetBit, classify};
+pub(crate) use classify::{side_sets, used_sets};
 pub use decode::DecodeError;
 pub use emit::LookUp;
 pub use layout::AddressLayout;

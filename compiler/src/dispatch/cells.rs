@@ -14,11 +14,11 @@ use super::outcome::{Outcomes, Word, evaluate};
 use super::{Choice, Limits, Side, Unfit};
 use crate::address::{AddressClasses, Class};
 
-/// A dense table up to this many bytes is taken whatever a sparse one would need.
-const SMALL: u64 = 64 << 10;
-/// Else it may take this many times as much as a sparse one, up to [`LARGE`].
-const DENSE_FACTOR: u64 = 4;
-const LARGE: u64 = 3 << 19;
+/// Bytes of an entry of sparse cells, at most.
+const ENTRY: u64 = 8;
+/// A dense table up to this many bytes is taken whatever a sparse one would need: it has
+/// a look-up less and half of the instructions, and still fits the second cache.
+const DENSE: u64 = 3 << 19;
 /// Most changed conditions of columns, summed over classes, that are looked at.
 const MAX_CHANGES: u64 = 40_000_000;
 
@@ -79,7 +79,7 @@ pub fn fill(
     if side.is_none() {
         return Ok(Cells { side, defaults, table: Table::None });
     }
-    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes)?;
+    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes, limits)?;
     let table = lay_out(&cells, &defaults, classes, outcomes, choice, limits)?;
     Ok(Cells { side, defaults, table })
 }
@@ -143,6 +143,7 @@ fn changed_cells(
     truth: &[bool],
     defaults: &[Word],
     outcomes: &mut Outcomes,
+    limits: &Limits,
 ) -> Result<Vec<Cell>, Unfit> {
     let uses = Uses::new(partition, side);
     // Places of each column whose condition holds by default, ascending.
@@ -156,6 +157,8 @@ fn changed_cells(
     let mut postings = Postings::new(&partition.conditions, classes);
     let (mut changed, mut places, mut work) = (Vec::new(), Vec::new(), 0);
     let mut cells = Vec::new();
+    let most = limits.max_table_bytes;
+    let least_dense = defaults.len() as u64 * 2 * u64::from(limits.classes);
     for class in classes.classes() {
         postings.changed(classes.sets_of(class), &mut changed);
         places.clear();
@@ -176,6 +179,11 @@ fn changed_cells(
             if word != defaults[column as usize] {
                 cells.push(Cell { class, column, word });
             }
+        }
+        // Neither a word for each cell nor one for every column and class has room.
+        let sparse = cells.len() as u64 * ENTRY;
+        if sparse > most && least_dense > most {
+            return Err(Unfit::TooLarge { given: sparse, max: most });
         }
     }
     Ok(cells)
@@ -211,10 +219,9 @@ fn lay_out(
     let narrow = outcomes.are_narrow();
     let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
     let dense = value * u64::from(limits.classes);
-    let sparse = cells.len() as u64 * 8 + u64::from(limits.classes) * 4;
-    let small = dense <= SMALL || dense <= LARGE.min(DENSE_FACTOR * sparse);
+    let sparse = cells.len() as u64 * ENTRY + u64::from(limits.classes) * 4;
     let too_large = |given| Unfit::TooLarge { given, max: limits.max_table_bytes };
-    if choice == Choice::Dense || (small && choice != Choice::Sparse) {
+    if choice == Choice::Dense || (dense <= DENSE && choice != Choice::Sparse) {
         if dense > limits.max_table_bytes {
             return Err(too_large(dense));
         }
@@ -232,7 +239,7 @@ fn lay_out(
         rows[cell.class.as_u32() as usize].push((cell.column, cell.word));
     }
     let comb = comb(defaults, &rows, narrow);
-    match comb.entries.len() as u64 * 8 {
+    match comb.entries.len() as u64 * ENTRY {
         bytes if bytes > limits.max_table_bytes => Err(too_large(bytes)),
         _ => Ok(Table::Sparse(comb)),
     }

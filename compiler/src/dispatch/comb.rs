@@ -14,9 +14,9 @@
 //! into free entries, under a base that no reader compares with; then the class gets
 //! that base.
 //!
-//! Cost: two dependent look-ups, a third for a default. Building takes first-fit: rows
-//! by falling length, each at the first place where it fits among [`TRIES`], else at
-//! the end.
+//! Cost: two dependent look-ups, a third for a default. Building goes through rows by
+//! falling length; each is tried at [`TRIES`] places from that of the one before on, and
+//! goes to the end if none fits.
 
 use std::collections::HashMap;
 
@@ -24,8 +24,6 @@ use super::outcome::Word;
 
 /// Places that are tried for a row before it goes to the end.
 const TRIES: usize = 4_000;
-/// Cells up to which a row is tried in the gaps from the start on.
-const SHORT: usize = 4;
 /// Entries that there is room for beyond those in use: an eighth of these, at least and
 /// at most so many.
 const ROOM: std::ops::RangeInclusive<usize> = 64..=65_536;
@@ -91,15 +89,16 @@ struct Layer {
     /// Which entries are taken, and which numbers are a row's base.
     taken: Vec<bool>,
     bases: Vec<bool>,
-    /// No entry before this one is free.
-    free: usize,
+    /// Length of the last row, and where it was placed: the next one is tried from there on.
+    length: usize,
+    next: usize,
 }
 
 impl Layer {
     fn new(defaults: &[Word]) -> Self {
         let entries: Vec<Entry> = defaults.iter().map(|word| Entry { base: 0, word: *word }).collect();
         let columns = entries.len();
-        Self { columns, entries, taken: vec![true; columns], bases: vec![true], free: columns }
+        Self { columns, entries, taken: vec![true; columns], bases: vec![true], length: 0, next: columns }
     }
 
     /// Gives a row its base.
@@ -107,18 +106,13 @@ impl Layer {
         let first = row.first().map_or(0, |(column, _)| *column as usize);
         let end = self.entries.len();
         // Long rows seldom find gaps: only where entries are new there is room.
-        let mut at = if row.len() > SHORT { self.free.max(end.saturating_sub(TRIES)) } else { self.free };
-        let mut base = None;
-        for _ in 0..TRIES {
-            if at >= end {
-                break;
-            }
-            if self.fits(row, at, first) {
-                base = Some(at - first);
-                break;
-            }
-            at += 1;
+        // Rows of another length may fit where those before did not.
+        if row.len() != self.length {
+            (self.length, self.next) = (row.len(), self.columns);
         }
+        let place = (self.next..end).take(TRIES).find(|at| self.fits(row, *at, first));
+        self.next = place.unwrap_or(end);
+        let base = place.map(|at| at - first);
         // Behind all entries every base that is not 0 and nobody's will do.
         let base = base.unwrap_or_else(|| {
             (end.saturating_sub(first).max(1)..).find(|base| !self.is_base(*base)).unwrap_or(end)
@@ -136,9 +130,6 @@ impl Layer {
             self.bases.resize(base + 1, false);
         }
         self.bases[base] = true;
-        while self.taken.get(self.free).is_some_and(|taken| *taken) {
-            self.free += 1;
-        }
         base as u32
     }
 

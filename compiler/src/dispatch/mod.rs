@@ -22,6 +22,7 @@ pub mod cells;
 pub mod column;
 pub mod comb;
 pub mod condition;
+pub mod cost;
 pub mod cross;
 pub mod outcome;
 pub mod ports;
@@ -116,6 +117,27 @@ pub struct Limits {
     pub max_table_bytes: u64,
 }
 
+impl Limits {
+    /// Less, for a form that others may stand in for.
+    fn at_most(self, bytes: u64) -> Self {
+        Self { max_table_bytes: self.max_table_bytes.min(bytes), ..self }
+    }
+}
+
+/// Bytes up to which cells are taken without a look at other forms.
+const GOOD: u64 = 3 << 20;
+/// Bytes above which a form has to be the only one.
+const LARGE: u64 = 32 << 20;
+
+/// A form that was looked at.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its name, as for `--form`.
+    pub form: &'static str,
+    /// What it would do and take, or why it cannot be.
+    pub outcome: Result<(cost::Cost, u64), Unfit>,
+}
+
 /// Which form the tables take.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
@@ -155,6 +177,8 @@ pub struct Dispatch {
     pub outcomes: Outcomes,
     /// Outcomes by column and classes.
     pub tables: Tables,
+    /// Forms that were looked at; cost and bytes of the form alone.
+    pub candidates: Vec<Candidate>,
 }
 
 /// Builds the tables of a policy that has passed [`crate::ir::verify`]; `classes`
@@ -170,42 +194,92 @@ pub fn build(
 ) -> Result<Dispatch, Unfit> {
     let partition = column::partition(ir, usize::from(u16::MAX))?;
     let ports = ports::lay_out(&partition)?;
-    let (outcomes, tables) = tables(ir, &partition, classes, choice, limits)?;
-    Ok(Dispatch { partition, ports, outcomes, tables })
+    let mut chooser = Chooser { ir, partition: &partition, classes, candidates: Vec::new() };
+    let (outcomes, tables) = chooser.choose(choice, limits)?;
+    let candidates = chooser.candidates;
+    Ok(Dispatch { partition, ports, outcomes, tables, candidates })
 }
 
-/// Cells where one side matters and they fit. Else bits, in small tables, for packets
-/// that need no second turn: they are as fast as cross or faster in every shape of
-/// `cargo bench --bench dispatch -- --form bits`, in a fraction of the size. With
-/// more turns cross, if it fits.
-fn tables(
-    ir: &PolicyIr,
-    partition: &Partition,
-    classes: &AddressClasses,
-    choice: Choice,
-    limits: &Limits,
-) -> Result<(Outcomes, Tables), Unfit> {
-    let mut outcomes = Outcomes::new(ir);
-    if choice == Choice::Bits {
-        return Ok((outcomes, Tables::Bits(bits::fill(partition, classes, limits)?)));
-    }
-    if choice != Choice::Cross {
-        match cells::fill(partition, classes, &mut outcomes, choice, limits) {
-            Ok(cells) => return Ok((outcomes, Tables::Cells(cells))),
-            Err(unfit) if choice != Choice::Fastest => return Err(unfit),
-            Err(_) => outcomes = Outcomes::new(ir),
+/// Tries forms.
+struct Chooser<'a> {
+    ir: &'a PolicyIr,
+    partition: &'a Partition,
+    classes: &'a AddressClasses,
+    candidates: Vec<Candidate>,
+}
+
+type Built = (Outcomes, Tables);
+
+impl Chooser<'_> {
+    /// The form that is asked for. Else cells if they are small, or else what costs
+    /// least: cells, bits, or cross, which is built only if bits take turns or too much
+    /// room, since it takes long to build and is seldom faster (`cargo bench --bench
+    /// dispatch -- --form bits`). Large forms only if no other fits.
+    fn choose(&mut self, choice: Choice, limits: &Limits) -> Result<Built, Unfit> {
+        match choice {
+            Choice::Bits => return self.bits(limits),
+            Choice::Cross => return self.cross(limits),
+            Choice::Cells | Choice::Dense | Choice::Sparse => return self.cells(choice, limits),
+            Choice::Fastest => {}
+        }
+        let usual = limits.at_most(LARGE);
+        let cells = self.cells(choice, &usual);
+        if let Ok((outcomes, tables)) = &cells
+            && cost::bytes(tables, outcomes) <= GOOD
+        {
+            return cells;
+        }
+        let bits = self.bits(&usual);
+        let one_turn = matches!(&bits, Ok((_, Tables::Bits(bits))) if bits.turns == 1);
+        let cross = if cells.is_ok() || one_turn { None } else { Some(self.cross(&usual)) };
+        let price = |built: &Built| cost::form(&built.1, &built.0).cost().total();
+        let fits = [Some(cells), Some(bits), cross].into_iter().flatten().flatten();
+        match fits.min_by_key(price) {
+            Some(cheapest) => Ok(cheapest),
+            None => self.cells(choice, limits).or_else(|_| self.bits(limits)).or_else(|_| self.cross(limits)),
         }
     }
-    let mut spare = None;
-    if choice == Choice::Fastest {
-        match bits::fill(partition, classes, limits) {
-            Ok(bits) if bits.turns == 1 => return Ok((outcomes, Tables::Bits(bits))),
-            done => spare = done.ok(),
-        }
+
+    fn cells(&mut self, choice: Choice, limits: &Limits) -> Result<Built, Unfit> {
+        let mut outcomes = Outcomes::new(self.ir);
+        let cells = cells::fill(self.partition, self.classes, &mut outcomes, choice, limits);
+        self.note("cells", cells.map(|cells| (outcomes, Tables::Cells(cells))))
     }
-    match (cross::fill(partition, classes, &mut outcomes, limits), spare) {
-        (Err(_), Some(bits)) => Ok((Outcomes::new(ir), Tables::Bits(bits))),
-        (cross, _) => Ok((outcomes, Tables::Cross(cross?))),
+
+    fn bits(&mut self, limits: &Limits) -> Result<Built, Unfit> {
+        let bits = bits::fill(self.partition, self.classes, limits);
+        self.note("bits", bits.map(|bits| (Outcomes::new(self.ir), Tables::Bits(bits))))
+    }
+
+    fn cross(&mut self, limits: &Limits) -> Result<Built, Unfit> {
+        let mut outcomes = Outcomes::new(self.ir);
+        let cross = cross::fill(self.partition, self.classes, &mut outcomes, limits);
+        self.note("cross", cross.map(|cross| (outcomes, Tables::Cross(cross))))
+    }
+
+    fn note(&mut self, form: &'static str, built: Result<Built, Unfit>) -> Result<Built, Unfit> {
+        let outcome = match &built {
+            Ok((outcomes, tables)) => {
+                Ok((cost::form(tables, outcomes).cost(), cost::bytes(tables, outcomes)))
+            }
+            Err(unfit) => Err(*unfit),
+        };
+        self.candidates
+            .push(Candidate { form: built.as_ref().map_or(form, |built| built.1.name()), outcome });
+        built
+    }
+}
+
+impl Tables {
+    /// The name of the form, as for `--form`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Cells(Cells { table: cells::Table::Dense { .. }, .. }) => "dense",
+            Self::Cells(Cells { table: cells::Table::Sparse(_), .. }) => "sparse",
+            Self::Cells(_) => "cells",
+            Self::Cross(_) => "cross",
+            Self::Bits(_) => "bits",
+        }
     }
 }
 

@@ -23,6 +23,7 @@
 mod bits;
 mod builder;
 mod cells;
+mod choice;
 mod cross;
 mod flat;
 mod flat_maps;
@@ -30,13 +31,16 @@ mod glue;
 mod ports;
 mod program;
 mod rule;
+mod sets;
 mod tables;
 mod text;
 
-use crate::address::{AddressError, AddressLimits, AddressTables};
+use self::sets::SetTests;
+use crate::address::{AddressError, AddressLayout, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
-use crate::dispatch::{self, Choice, Limits, Side, Unfit};
-use crate::image::{DIRECT_BYTES, MapSpec, PolicyImage, Program};
+use crate::dispatch::cost::{self, Cost, Work};
+use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Unfit};
+use crate::image::{Considered, DIRECT_BYTES, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
 
@@ -56,6 +60,9 @@ pub enum Form {
     /// Whatever the cost model takes for fastest.
     #[default]
     Auto,
+    /// One rule after the other, and prefixes compared one by one: for a few rules whose
+    /// sets stand in the policy. Cost: linear in rules and prefixes, without a table.
+    Direct,
     /// One rule after the other, in order: what `explain` follows, and what remains
     /// for a policy that no table can hold. Cost: linear in the rules.
     Chain,
@@ -159,6 +166,9 @@ pub enum EmitError {
     /// [`EmitOptions::form`] forces a form that cannot hold the policy.
     #[error("the form that was asked for does not fit: {0}")]
     Form(#[from] Unfit),
+    /// [`Form::Direct`] is for few rules, and for sets whose members stand in the policy.
+    #[error("the policy has too many tests, or sets whose members change, to compare prefixes one by one")]
+    NotDirect,
     /// The address tables do not fit.
     #[error(transparent)]
     Address(#[from] AddressError),
@@ -198,23 +208,72 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
     if !(min..=MAX_SLOTS).contains(&options.max_slots) {
         return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
     }
-    let classes = classify(ir);
-    if options.form != Form::Chain {
-        match flat(ir, &classes, options) {
-            Err(EmitError::Form(_) | EmitError::Address(_)) if options.form == Form::Auto => {}
-            done => return done,
-        }
+    match options.form {
+        Form::Direct => match choice::compares(ir) {
+            Some(work) => direct(ir, work, options),
+            None => Err(EmitError::NotDirect),
+        },
+        Form::Chain => chain(ir, &classify(ir), options),
+        Form::Auto => auto(ir, options),
+        _ => flat(ir, &classify(ir), options),
     }
-    let mut ir = ir.clone();
-    let budget = Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS };
-    let plan = plan(&mut ir, budget, &|ir, rule| rule::cost(ir, rule, &classes, options))?;
-    emit_planned(&ir, &classes, &plan, options)
+}
+
+/// What costs least; a chain if no table holds the policy.
+fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    let classes = classify(ir);
+    let tables = match flat(ir, &classes, options) {
+        Err(EmitError::Form(_) | EmitError::Address(_)) => None,
+        done => Some(done?),
+    };
+    let by_cost = choice::compares(ir).and_then(|work| direct(ir, work, options).ok());
+    match (tables, by_cost) {
+        (Some(mut tables), Some(mut direct)) => {
+            let cost = |image: &PolicyImage| image.considered.first().map(Considered::total);
+            if cost(&direct) < cost(&tables) {
+                direct.considered.append(&mut tables.considered);
+                Ok(direct)
+            } else {
+                tables.considered.append(&mut direct.considered);
+                Ok(tables)
+            }
+        }
+        (Some(image), None) | (None, Some(image)) => Ok(image),
+        (None, None) => chain(ir, &classes, options),
+    }
+}
+
+/// Emits a policy of one program that compares prefixes.
+fn direct(ir: &PolicyIr, work: Work, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    let sets = SetTests::Compares(ir);
+    let mut planned = ir.clone();
+    let plan = plan(&mut planned, budget(options), &|ir, rule| rule::cost(ir, rule, sets, options))?;
+    let considered = Considered::new("direct", Ok((work.cost(), 0)));
+    emit_planned(&planned, SetTests::Compares(&planned), &plan, options, considered)
+}
+
+/// Emits a policy rule by rule, with a look-up of the sets that hold each address.
+fn chain(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    let max = MAX_ROW_BYTES as usize * 8;
+    if classes.sets.len() > max {
+        return Err(EmitError::TooManySets { given: classes.sets.len(), max });
+    }
+    let mut planned = ir.clone();
+    let sets = SetTests::Rows(classes);
+    let plan = plan(&mut planned, budget(options), &|ir, rule| rule::cost(ir, rule, sets, options))?;
+    // Linear in the rules: no estimate is wanted.
+    let considered = Considered::new("chain", Err("rule by rule".into()));
+    emit_planned(&planned, sets, &plan, options, considered)
+}
+
+fn budget(options: &EmitOptions) -> Budget {
+    Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS }
 }
 
 /// Emits a policy as tables.
 fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
     let choice = match options.form {
-        Form::Auto | Form::Chain => Choice::Fastest,
+        Form::Auto | Form::Chain | Form::Direct => Choice::Fastest,
         Form::Cells => Choice::Cells,
         Form::Dense => Choice::Dense,
         Form::Sparse => Choice::Sparse,
@@ -243,7 +302,30 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    Ok(image(ir, vec![program], maps, hits))
+    let image = image(ir, vec![program], maps, hits);
+    Ok(PolicyImage { considered: considered(&dispatch, addresses.layout()), ..image })
+}
+
+/// The form that was taken, with all that a packet does, then the others, with what
+/// they would do in its place.
+fn considered(dispatch: &Dispatch, addresses: &AddressLayout) -> Vec<Considered> {
+    let taken = dispatch.tables.name();
+    let own = cost::form(&dispatch.tables, &dispatch.outcomes).cost();
+    let whole = choice::tables(dispatch, addresses).cost();
+    let (hot, spread) = (whole.hot - own.hot, whole.spread - own.spread);
+    let mut all: Vec<Considered> = dispatch
+        .candidates
+        .iter()
+        .map(|candidate| {
+            let outcome = candidate.outcome.map_err(|unfit| unfit.to_string());
+            let whole = |(cost, bytes): (Cost, u64)| {
+                (Cost { hot: cost.hot + hot, spread: cost.spread + spread }, bytes)
+            };
+            Considered::new(candidate.form, outcome.map(whole))
+        })
+        .collect();
+    all.sort_by_key(|considered| considered.form != taken || considered.estimate.is_err());
+    all
 }
 
 fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Vec<Decision>>) -> PolicyImage {
@@ -255,31 +337,26 @@ fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Ve
         decisions: ir.decisions.values().cloned().collect(),
         files: ir.files.values().cloned().collect(),
         hits,
+        considered: Vec::new(),
     }
 }
 
-/// Emits a planned policy; `plan` and `classes` must be those of `ir`.
-///
-/// # Errors
-/// See [`EmitError`]; never [`EmitError::Plan`].
-pub fn emit_planned(
+/// Emits a planned policy; `plan` and `sets` must be those of `ir`.
+fn emit_planned(
     ir: &PolicyIr,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     plan: &ProgramPlan,
     options: &EmitOptions,
+    considered: Considered,
 ) -> Result<PolicyImage, EmitError> {
-    let max = MAX_ROW_BYTES as usize * 8;
-    if classes.sets.len() > max {
-        return Err(EmitError::TooManySets { given: classes.sets.len(), max });
-    }
-    let maps = tables::maps(classes, plan.segments.len(), ir.decisions.len(), options)?;
+    let maps = tables::maps(sets, plan.segments.len(), ir.decisions.len(), options)?;
     let mut programs = Vec::with_capacity(plan.segments.len());
     for segment in plan.segments.keys() {
-        programs.push(program::emit(ir, classes, plan, segment, options)?);
+        programs.push(program::emit(ir, sets, plan, segment, options)?);
     }
     let credits = ir.decisions.keys().map(|decision| vec![decision]);
     let hits = if options.count { credits.collect() } else { Vec::new() };
-    Ok(image(ir, programs, maps, hits))
+    Ok(PolicyImage { considered: vec![considered], ..image(ir, programs, maps, hits) })
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@
 //! at the flag.
 
 use super::builder::Builder;
-use super::rule::{Side, row_tests};
+use super::rule::Side;
+use super::sets::SetTests;
 use crate::abi::{FLAG_PORTS, STATE_FLAGS, STATE_PROTOCOL};
 use crate::bpf::{AsmError, Cond, Label};
 use crate::ir::{AddrSet, PortMatch};
-use crate::passes::AddressClasses;
 
 /// Up to this many ranges a chain of compares is at least as fast as a tree.
 const CHAIN: usize = 4;
@@ -21,7 +21,7 @@ pub(super) fn test(
     side: Side,
     alternatives: &[PortMatch],
     protocol: Option<u8>,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     yes: Label,
     no: Label,
 ) -> Result<(), AsmError> {
@@ -53,7 +53,7 @@ pub(super) fn test(
         b.load_field(side.port_field());
         b.jump_if(Cond::Ne, port.into(), next);
         b.count_branches(2);
-        row_tests(b, side, &[set], &[], classes, next);
+        sets.test(b, side, &[set], &[], next)?;
         b.jump(yes);
         if i < last {
             b.bind(next)?;

@@ -7,23 +7,24 @@ use cranelift_entity::EntityRef;
 use super::builder::{Builder, SCRATCH};
 use super::glue::{self, Ends};
 use super::rule::{self, Exits, Side};
+use super::sets::SetTests;
 use super::{EmitError, EmitOptions, tables, text};
 use crate::bpf::{AsmError, Insn, Label, MapRef, Reg};
 use crate::image::{Program, Subject};
 use crate::ir::{Chain, ChainEnd, PolicyIr};
-use crate::passes::{AddressClasses, Piece, ProgramPlan, Segment};
+use crate::passes::{Piece, ProgramPlan, Segment};
 
 /// Emits the program of a segment.
 pub(super) fn emit(
     ir: &PolicyIr,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     plan: &ProgramPlan,
     segment: Segment,
     options: &EmitOptions,
 ) -> Result<Program, EmitError> {
     let number = segment.index();
     let name = if number == 0 { "polc_policy".to_string() } else { format!("polc_policy_{number}") };
-    let program = Emitter::new(ir, classes, plan, segment, options)
+    let program = Emitter::new(ir, sets, plan, segment, options)
         .emit()
         .and_then(|b| b.finish(name))
         .map_err(|error| EmitError::Assemble { program: number, error })?;
@@ -38,7 +39,7 @@ pub(super) fn emit(
 struct Emitter<'a> {
     b: Builder,
     ir: &'a PolicyIr,
-    classes: &'a AddressClasses,
+    sets: SetTests<'a>,
     plan: &'a ProgramPlan,
     segment: Segment,
     options: &'a EmitOptions,
@@ -52,14 +53,14 @@ struct Emitter<'a> {
 impl<'a> Emitter<'a> {
     fn new(
         ir: &'a PolicyIr,
-        classes: &'a AddressClasses,
+        sets: SetTests<'a>,
         plan: &'a ProgramPlan,
         segment: Segment,
         options: &'a EmitOptions,
     ) -> Self {
         let mut b = Builder::default();
-        let ends = Ends::new(&mut b, options.count.then(|| tables::hits(classes)));
-        Self { b, ir, classes, plan, segment, options, ends, chains: BTreeMap::new(), calls: BTreeMap::new() }
+        let ends = Ends::new(&mut b, options.count.then(|| sets.hits()));
+        Self { b, ir, sets, plan, segment, options, ends, chains: BTreeMap::new(), calls: BTreeMap::new() }
     }
 
     fn emit(mut self) -> Result<Builder, AsmError> {
@@ -82,6 +83,9 @@ impl<'a> Emitter<'a> {
 
     fn prologue(&mut self) -> Result<(), AsmError> {
         glue::state(&mut self.b)?;
+        if matches!(self.sets, SetTests::Compares(_)) {
+            return Ok(());
+        }
         for side in Side::BOTH {
             if self.segment.index() == 0 && self.plan.segments.keys().any(|s| self.uses_sets(s, side)) {
                 self.class(side)?;
@@ -132,7 +136,7 @@ impl<'a> Emitter<'a> {
                 crate::ir::Action::Pass => self.after(piece.chain),
                 _ => miss,
             };
-            rule::emit(&mut self.b, ir, *rule, self.classes, Exits { allow, deny, pass, miss, count })?;
+            rule::emit(&mut self.b, ir, *rule, self.sets, Exits { allow, deny, pass, miss, count })?;
             self.b.bind(miss)?;
         }
         if piece.ends_chain {
@@ -191,7 +195,7 @@ impl<'a> Emitter<'a> {
             b.part(format!("go on in {segment}"));
             b.bind(*label)?;
             b.tail_call(
-                MapRef::Private(tables::sub_programs(self.classes, self.options)),
+                MapRef::Private(tables::sub_programs(self.sets, self.options)),
                 segment.index() as u32,
             );
             b.jump(self.ends.no_program);

@@ -1,21 +1,18 @@
 //! One rule: tests, then the action.
 
-use std::collections::BTreeMap;
-
 use super::builder::{Builder, SCRATCH};
-use super::{EmitOptions, PIECE_SLOTS, ports, tables, text};
+use super::sets::SetTests;
+use super::{EmitOptions, PIECE_SLOTS, ports, text};
 use crate::abi::{
-    FLAG_ICMP, Field, STATE_DECISION, STATE_DPORT, STATE_DST_CLASS, STATE_DST_PREFIX, STATE_FAMILY,
-    STATE_FLAGS, STATE_ICMP_CODE, STATE_ICMP_TYPE, STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL,
-    STATE_SPORT, STATE_SRC_CLASS, STATE_SRC_PREFIX,
+    FLAG_ICMP, Field, STATE_DECISION, STATE_DPORT, STATE_DST, STATE_DST_CLASS, STATE_DST_PREFIX,
+    STATE_FAMILY, STATE_FLAGS, STATE_ICMP_CODE, STATE_ICMP_TYPE, STATE_LOG_DECISION, STATE_LOGGED,
+    STATE_PROTOCOL, STATE_SPORT, STATE_SRC, STATE_SRC_CLASS, STATE_SRC_PREFIX,
 };
-use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg, Size};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg};
 use crate::image::Subject;
 use crate::ir::{
-    Action, AddrSet, Criterion, Decision, Family, IcmpMatch, Match, PolicyIr, PortMatch, Rule, RuleData,
-    SideMatch,
+    Action, Criterion, Decision, Family, IcmpMatch, Match, PolicyIr, PortMatch, Rule, RuleData, SideMatch,
 };
-use crate::passes::AddressClasses;
 
 /// A side of a packet.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -58,6 +55,14 @@ impl Side {
         match self {
             Self::Src => STATE_SRC_PREFIX,
             Self::Dst => STATE_DST_PREFIX,
+        }
+    }
+
+    /// The side's address.
+    pub fn address_field(self) -> Field {
+        match self {
+            Self::Src => STATE_SRC,
+            Self::Dst => STATE_DST,
         }
     }
 
@@ -124,12 +129,12 @@ pub(super) struct Exits {
 
 /// Slots that a rule takes at most, or their equal in branches: a program is full
 /// when either of its budgets is spent.
-pub(super) fn cost(ir: &PolicyIr, rule: Rule, classes: &AddressClasses, options: &EmitOptions) -> u32 {
+pub(super) fn cost(ir: &PolicyIr, rule: Rule, sets: SetTests<'_>, options: &EmitOptions) -> u32 {
     let mut b = Builder::default();
     let [allow, deny, pass, miss, none] = [(); 5].map(|()| b.label());
-    let count = options.count.then(|| (tables::hits(classes), none));
+    let count = options.count.then(|| (sets.hits(), none));
     // Fails only for labels bound twice; the program itself reports that.
-    let _ = emit(&mut b, ir, rule, classes, Exits { allow, deny, pass, miss, count });
+    let _ = emit(&mut b, ir, rule, sets, Exits { allow, deny, pass, miss, count });
     let as_slots = u64::from(b.branches()) * u64::from(options.max_slots);
     let as_slots = as_slots.div_ceil(options.max_branches.max(1).into());
     b.slots().max(u32::try_from(as_slots).unwrap_or(u32::MAX))
@@ -140,17 +145,17 @@ pub(super) fn emit(
     b: &mut Builder,
     ir: &PolicyIr,
     rule: Rule,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     exits: Exits,
 ) -> Result<(), AsmError> {
     let data = &ir.rules[rule];
     b.about(Subject::Rule(rule), text::rule(ir, data), data.origins.rule.or(ir.decisions[data.decision].at));
     protocol_tests(b, data, exits.miss)?;
     for side in Side::BOTH {
-        port_tests(b, side, data, classes, exits.miss)?;
+        port_tests(b, side, data, sets, exits.miss)?;
     }
     for side in Side::BOTH {
-        set_tests(b, side, ir, data, classes, exits.miss);
+        set_tests(b, side, ir, data, sets, exits.miss)?;
     }
     action(b, data, exits);
     Ok(())
@@ -212,7 +217,7 @@ fn port_tests(
     b: &mut Builder,
     side: Side,
     rule: &RuleData,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     miss: Label,
 ) -> Result<(), AsmError> {
     let at = match side {
@@ -224,7 +229,7 @@ fn port_tests(
     if let Some(list) = &criteria.ports {
         b.about(Subject::Test(side.ports_criterion()), text::ports(side, "", list), at);
         let hit = b.label();
-        ports::test(b, side, list, protocol, classes, hit, miss)?;
+        ports::test(b, side, list, protocol, sets, hit, miss)?;
         b.bind(hit)?;
     }
     if !criteria.not_ports.is_empty() {
@@ -234,7 +239,7 @@ fn port_tests(
             at,
         );
         let other = b.label();
-        ports::test(b, side, &criteria.not_ports, protocol, classes, miss, other)?;
+        ports::test(b, side, &criteria.not_ports, protocol, sets, miss, other)?;
         b.bind(other)?;
     }
     Ok(())
@@ -245,56 +250,19 @@ fn set_tests(
     side: Side,
     ir: &PolicyIr,
     rule: &RuleData,
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     miss: Label,
-) {
+) -> Result<(), AsmError> {
     let criteria = side.of(&rule.matches);
     if criteria.in_sets.is_empty() && criteria.not_in.is_empty() {
-        return;
+        return Ok(());
     }
     let at = match side {
         Side::Src => rule.origins.src,
         Side::Dst => rule.origins.dst,
     };
     b.about(Subject::Test(side.sets_criterion()), text::sets(ir, side, criteria), at.or(rule.origins.rule));
-    row_tests(b, side, &criteria.in_sets, &criteria.not_in, classes, miss);
-}
-
-/// Goes to `no` unless the side's row has the bits of all sets in `inside` and
-/// of none in `outside`: one load and at most one mask and one compare for each
-/// 32 bits that matter. A set without bit has no members.
-pub(super) fn row_tests(
-    b: &mut Builder,
-    side: Side,
-    inside: &[AddrSet],
-    outside: &[AddrSet],
-    classes: &AddressClasses,
-    no: Label,
-) {
-    let mut words: BTreeMap<u32, (u32, u32)> = BTreeMap::new();
-    for set in inside {
-        match classes.bit(*set) {
-            Some(bit) => words.entry(bit.as_u32() / 32).or_default().0 |= 1 << (bit.as_u32() % 32),
-            None => b.jump(no),
-        }
-    }
-    for bit in outside.iter().filter_map(|set| classes.bit(*set)) {
-        words.entry(bit.as_u32() / 32).or_default().1 |= 1 << (bit.as_u32() % 32);
-    }
-    for (word, (set, clear)) in words {
-        if set & clear != 0 {
-            b.jump(no);
-            return;
-        }
-        b.count_branches(1);
-        b.push(Insn::load(Size::B4, SCRATCH, side.row(), (word * 4) as i16));
-        if set == 0 {
-            b.jump_if(Cond::Set, clear, no);
-        } else {
-            b.mask(set | clear);
-            b.jump_if(Cond::Ne, set, no);
-        }
-    }
+    sets.test(b, side, &criteria.in_sets, &criteria.not_in, miss)
 }
 
 fn action(b: &mut Builder, rule: &RuleData, exits: Exits) {

@@ -12,6 +12,7 @@
 //! without a new program: twice what is needed now, as a power of two, at least
 //! 256 addresses and 64 classes. Policies without sets have no tables.
 
+use super::sets::SetTests;
 use super::{EmitError, EmitOptions};
 use crate::image::{F_NO_PREALLOC, MapKind, MapSpec, SUB_PROGS_MAP};
 use crate::passes::AddressClasses;
@@ -30,25 +31,22 @@ const ADDR4_MAP: &str = "polc_addr4";
 const ADDR6_MAP: &str = "polc_addr6";
 const ROWS_MAP: &str = "polc_rows";
 
-/// Index of the counters among the private maps.
-pub(super) fn hits(classes: &AddressClasses) -> u32 {
-    if classes.sets.is_empty() { 0 } else { 3 }
-}
-
 /// Index of the program array among the private maps.
-pub(super) fn sub_programs(classes: &AddressClasses, options: &EmitOptions) -> u32 {
-    hits(classes) + u32::from(options.count)
+pub(super) fn sub_programs(sets: SetTests<'_>, options: &EmitOptions) -> u32 {
+    sets.hits() + u32::from(options.count)
 }
 
 /// The private maps with their contents.
 pub(super) fn maps(
-    classes: &AddressClasses,
+    sets: SetTests<'_>,
     programs: usize,
     decisions: usize,
     options: &EmitOptions,
 ) -> Result<Vec<MapSpec>, EmitError> {
     let mut maps = Vec::new();
-    if !classes.sets.is_empty() {
+    if let SetTests::Rows(classes) = sets
+        && !classes.sets.is_empty()
+    {
         let v4 = classes.v4.iter().map(|(net, class)| {
             (key(net.prefix_len(), &net.network().octets()), class.as_u32().to_le_bytes().to_vec())
         });

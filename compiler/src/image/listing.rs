@@ -40,6 +40,9 @@ fn write_image(out: &mut String, image: &PolicyImage, source: &SourceLines<'_>) 
         count(image.maps.len(), "map"),
         count(image.decisions.len(), "decision"),
     )?;
+    if let Some(taken) = image.considered.first() {
+        writeln!(out, "; form {}", taken.form)?;
+    }
     for map in &image.maps {
         writeln!(
             out,

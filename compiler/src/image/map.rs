@@ -133,6 +133,18 @@ impl MapSpec {
         }
     }
 
+    /// Bytes of the values that there is room for; of a map that is no array, of the
+    /// entries that it holds at first, as the kernel keeps them.
+    pub fn capacity_bytes(&self) -> u64 {
+        match self.kind {
+            MapKind::Array | MapKind::PerCpuArray => {
+                u64::from(self.value_size.next_multiple_of(8)) * u64::from(self.max_entries)
+            }
+            MapKind::ProgArray => 8 * u64::from(self.max_entries),
+            _ => u64::from(self.key_size + self.value_size + 24) * self.entries.len() as u64,
+        }
+    }
+
     /// Bytes of keys and values that the map holds at first.
     pub fn content_bytes(&self) -> u64 {
         let entries = self.entries.len() as u64 * (u64::from(self.key_size) + u64::from(self.value_size));

@@ -3,6 +3,7 @@
 //! tables that lead from an instruction or a decision back to the policy.
 
 mod btf;
+mod considered;
 mod debug;
 mod elf;
 mod lines;
@@ -13,6 +14,7 @@ mod source;
 mod update;
 mod xdp;
 
+pub use considered::Considered;
 pub use debug::{DebugInfo, debug_info};
 pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
@@ -47,6 +49,9 @@ pub struct PolicyImage {
     /// into that map: what decided, and every Pass and Log rule that matched on the
     /// way. Empty in an image without counters.
     pub hits: Vec<Vec<Decision>>,
+    /// Forms that were looked at: the one that was taken, then the others. For people;
+    /// nothing depends on it.
+    pub considered: Vec<Considered>,
 }
 
 /// Name of the private per-CPU array of `u64` that counts packets by outcome; the

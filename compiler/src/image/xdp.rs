@@ -94,6 +94,7 @@ mod tests {
             decisions: Vec::new(),
             files: Vec::new(),
             hits: Vec::new(),
+            considered: Vec::new(),
         }
     }
 

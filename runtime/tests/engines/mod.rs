@@ -83,6 +83,7 @@ pub fn image(programs: Vec<Program>, maps: Vec<MapSpec>) -> PolicyImage {
         decisions: Vec::new(),
         files: Vec::new(),
         hits: Vec::new(),
+        considered: Vec::new(),
     }
 }
 
