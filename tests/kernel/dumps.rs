@@ -1,5 +1,10 @@
 //! What is counted and listed agrees with what was sent.
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use polc_compiler::abi;
+use polc_runtime::sys::bpf::Map;
 use serde_json::Value;
 
 use crate::policies::{calico_ingress, tcp_ports};
@@ -120,13 +125,68 @@ fn established_connections_are_asked_about_again_if_that_is_wanted() {
         assert!(echoes(&mut kept) && echoes(&mut cut));
         world.attach(&one, &[]);
         assert!(echoes(&mut kept) && echoes(&mut cut), "{hook}: kept without the flag");
-        // Until the last acknowledgement is through: without it the pod would send
-        // again, which its egress policy allows as a connection of its own.
-        std::thread::sleep(std::time::Duration::from_millis(200));
         world.attach(&one, &["--recheck-established"]);
         assert!(echoes(&mut kept), "{hook}: still allowed");
         assert!(!echoes(&mut cut), "{hook}: no longer allowed");
     }
+}
+
+#[test]
+fn a_denied_connection_is_cut_from_both_ends() {
+    for hook in ["tcx", "clsact"] {
+        let Some(world) = quiet_world() else { return };
+        let rules = "    - { action: Allow, protocol: UDP, destination: { ports: [53] } }";
+        world.attach(&world.policy("udp.yaml", &calico_ingress(rules)), &["--hook", hook]);
+        let socket = |namespace: &str, address: &str| {
+            let socket = within(namespace, || UdpSocket::bind(address).unwrap());
+            socket.set_read_timeout(Some(Duration::from_millis(250))).unwrap();
+            socket
+        };
+        let (client, server) = (format!("{NODE_V4}:5000"), format!("{POD_V4}:53"));
+        let (at_node, at_pod) = (socket(&world.node, &client), socket(&world.pod, &server));
+        let passes = |from: &UdpSocket, to: &UdpSocket, address: &str| {
+            from.send_to(b"hello", address).unwrap();
+            to.recv(&mut [0; 16]).is_ok()
+        };
+        assert!(passes(&at_node, &at_pod, &server) && passes(&at_pod, &at_node, &client), "{hook}");
+        world.attach(&world.policy("tcp.yaml", &tcp_ports(&[80])), &["--recheck-established"]);
+        assert!(!passes(&at_node, &at_pod, &server), "{hook}: no longer allowed");
+        // Egress has no policy: the pod may begin anything but this again.
+        assert!(!passes(&at_pod, &at_node, &client), "{hook}: an answer of what is denied");
+        let other = socket(&world.pod, &format!("{POD_V4}:54"));
+        assert!(passes(&other, &at_node, &client), "{hook}: a connection of its own");
+        world.attach(&world.policy("udp.yaml", &calico_ingress(rules)), &["--recheck-established"]);
+        assert!(passes(&at_pod, &at_node, &client), "{hook}: goes on where it is allowed again");
+    }
+}
+
+#[test]
+fn a_full_table_makes_room_for_new_connections() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80], &[]);
+    world.attach(&world.policy("p.yaml", &tcp_ports(&[80])), &[]);
+    let mut stream = connect(&world, &format!("{POD_V4}:80")).unwrap();
+    assert!(echoes(&mut stream));
+    let map = Map::open(&world.fs.path().join("polc/maps").join(abi::CONNTRACK_MAP)).unwrap();
+    let definition = map.definition();
+    let (one_key, one_value) = map.entries(1).unwrap().remove(0);
+    // Twice as many connections of another endpoint as there is room for.
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for number in 0..definition.max_entries * 2 {
+        let mut key = one_key.clone();
+        key[..4].copy_from_slice(&77u32.to_ne_bytes());
+        key[4..8].copy_from_slice(&number.to_ne_bytes());
+        keys.extend(key);
+        values.extend(&one_value);
+    }
+    map.update_batch(&keys, &values).unwrap();
+    let tracked = json(&world, &["conntrack", "dump"], "conntrack");
+    let tracked = tracked["connections"].as_array().unwrap().len();
+    let room = definition.max_entries as usize;
+    // The kernel keeps some free on each CPU.
+    assert!((room * 3 / 4..=room).contains(&tracked), "{tracked} of {room}");
+    assert!(tcp(&world, &format!("{POD_V4}:80")), "a new one");
+    assert!(echoes(&mut stream), "one that was pushed out and is policy's again");
 }
 
 #[test]
