@@ -18,6 +18,8 @@ mod policies;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "cli/schema.rs"]
 mod schema;
+#[path = "kernel/support.rs"]
+mod support;
 #[path = "kernel/traffic.rs"]
 mod traffic;
 #[path = "kernel/verdicts.rs"]

@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         streams::warning("programs are interpreted: set net.core.bpf_jit_enable to 1");
     }
     let mut plane = Dataplane::open(&args.bpffs.path, args.wait.duration())?;
-    let report = plane.attach(&AttachRequest {
+    let outcome = plane.attach(&AttachRequest {
         interface: &args.interface,
         endpoint: &args.endpoint.to_string(),
         host: args.host || data.kind == EndpointKind::Host,
@@ -125,7 +125,12 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         egress: policy(Direction::Egress),
         untracked_ingress: untracked_policy(Direction::Ingress),
         untracked_egress: untracked_policy(Direction::Egress),
-    })?;
+    });
+    if outcome.is_err() {
+        // The reason is the error that is there already.
+        let _ = plane.close();
+    }
+    let report = outcome?;
     let what = match (report.replaced, report.changed) {
         (false, _) => "attached",
         (true, true) => "policy replaced",

@@ -86,6 +86,11 @@ impl World {
         Self::output(&self.pod, command)
     }
 
+    /// A command where polc runs.
+    pub fn in_namespace(&self, command: &[&str]) -> Output {
+        inside(&self.at).args(command).output().unwrap()
+    }
+
     fn output(namespace: &str, command: &str) -> String {
         let output = inside(namespace).args(command.split(' ')).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");

@@ -47,7 +47,7 @@ pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
             pins(bpffs, mount, &mut missing);
             if missing.is_empty() {
                 let hook = if has_tcx(&program) { Hook::Tcx } else { Hook::Clsact };
-                return Ok(Support { release: release(), hook, jit: has_jit() });
+                return Ok(Support { release: release(), hook, jit: is_compiled(&program) });
             }
         }
         Err(e) => missing.push(match e.io_error.raw_os_error() {
@@ -150,7 +150,8 @@ fn release() -> String {
         .map_or_else(|_| "this kernel".into(), |r| r.trim().into())
 }
 
-/// A kernel without the switch always compiles.
-fn has_jit() -> bool {
-    std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").map_or(true, |on| on.trim() != "0")
+/// Whether the kernel made machine code of a program. Its switch does not say so in
+/// other network namespaces than the first.
+fn is_compiled(program: &Program) -> bool {
+    program.info().is_ok_and(|info| info.jited_bytes > 0)
 }
