@@ -10,6 +10,8 @@ use polc_compiler::resolve::Cluster;
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+#[cfg(target_os = "linux")]
+use crate::stamps::Stamps;
 
 /// Largest input file in bytes. Spans count in 32 bits; a cluster of 100,000
 /// pods dumped as YAML stays below it.
@@ -39,6 +41,13 @@ impl Inputs {
     /// Whether standard input is among them.
     pub fn use_stdin(&self) -> bool {
         self.iter().any(is_stdin)
+    }
+
+    /// What the files are now, to see later whether they changed. Standard input is none.
+    #[cfg(target_os = "linux")]
+    pub fn stamps(&self) -> Stamps {
+        let files = |input: &Path| expand(input).unwrap_or_else(|_| vec![input.to_owned()]);
+        Stamps::take(self.iter().filter(|input| !is_stdin(input)).flat_map(files))
     }
 
     fn iter(&self) -> impl Iterator<Item = &Path> {

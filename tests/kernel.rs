@@ -3,6 +3,8 @@
 //! POLC_REQUIRE_KERNEL=1 that is a failure.
 #![cfg(target_os = "linux")]
 
+#[path = "kernel/agent.rs"]
+mod agent;
 #[path = "kernel/crash.rs"]
 mod crash;
 #[path = "kernel/dumps.rs"]

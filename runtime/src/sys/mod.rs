@@ -18,6 +18,8 @@ mod map_writer;
 mod netlink;
 #[cfg(target_os = "linux")]
 mod privileged;
+#[cfg(target_os = "linux")]
+mod signals;
 
 pub use arena::{ArenaError, LowArena};
 #[cfg(target_os = "linux")]
@@ -30,6 +32,8 @@ pub use map_writer::MapWriter;
 pub use netlink::RouteSocket;
 #[cfg(target_os = "linux")]
 pub use privileged::{CpuPin, PrivateBpfFs, enter_network_namespace, is_bpffs, mount_bpffs};
+#[cfg(target_os = "linux")]
+pub use signals::Termination;
 
 /// A system call failed; `source()` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]

@@ -17,6 +17,15 @@ use crate::kernel::record::{self, InterfaceRecord};
 use crate::sys::interface_name;
 
 impl Dataplane {
+    /// What every start does: attachments of interfaces that are gone are removed, and
+    /// hooks and slots lead where the records say. For a process that lives long.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn tidy(&mut self) -> Result<(), LoaderError> {
+        self.repair()
+    }
+
     pub(super) fn repair(&mut self) -> Result<(), LoaderError> {
         let staging = self.pins.staging();
         if let Some(record) = staged_record(&staging.join("gone")) {
