@@ -1,6 +1,7 @@
 //! What is counted and listed agrees with what was sent.
 
 use std::net::UdpSocket;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use polc_compiler::abi;
@@ -226,7 +227,7 @@ fn decisions_are_logged_while_somebody_follows() {
     assert!(tcp(&world, &format!("{POD_V4}:80")));
     let follow = |more: &[&str]| {
         let arguments = [&["log", "--iface", IFACE, "--seconds", "2"], more].concat();
-        let child = world.command(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let child = world.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(600));
         assert!(tcp(&world, &format!("{POD_V4}:80")) && !tcp(&world, &format!("{POD_V4}:81")));
         let output = child.wait_with_output().unwrap();
@@ -235,7 +236,7 @@ fn decisions_are_logged_while_somebody_follows() {
     };
     let lines = follow(&[]);
     let has = |parts: &[&str]| lines.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(has(&["cali0------I: Final result=ALLOW (-1). Program execution time: ", "ns  TCP "]), "{lines}");
+    assert!(has(&["cali0----I: Final result=ALLOW (-1). Program execution time: ", "ns  TCP "]), "{lines}");
     assert!(has(&["Final result=DENY (2)", &format!("{POD_V4}:81"), "end of tier default"]), "{lines}");
     assert!(
         has(&[
@@ -256,6 +257,31 @@ fn decisions_are_logged_while_somebody_follows() {
     let waiting = world.ok(&["log", "-n", "3", "--seconds", "5"]);
     assert_eq!(waiting.lines().count(), 3, "{waiting}");
     world.ok(&["log", "--off"]);
+}
+
+#[test]
+fn the_log_is_off_when_its_follower_is_interrupted_or_not_read() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80], &[]);
+    world.attach(&world.policy("p.yaml", &tcp_ports(&[80])), &[]);
+    let is_on = || {
+        let settings = Map::open(&world.fs.path().join("polc/maps").join(abi::SETTINGS_MAP)).unwrap();
+        let value = settings.lookup(&[0; 4]).unwrap().unwrap();
+        u32::from_ne_bytes(value[..4].try_into().unwrap()) & abi::config::SETTING_LOG != 0
+    };
+    for signal in ["-INT", "-TERM"] {
+        let mut child = world.command(&["log"]).stdout(Stdio::null()).spawn().unwrap();
+        soon("it is on", is_on);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(!is_on(), "{signal}");
+    }
+    let mut child = world.command(&["log"]).stdout(Stdio::piped()).spawn().unwrap();
+    soon("it is on", is_on);
+    drop(child.stdout.take());
+    assert!(tcp(&world, &format!("{POD_V4}:80")));
+    assert_eq!(child.wait().unwrap().code(), Some(0), "a closed pipe is no error");
+    assert!(!is_on());
 }
 
 #[test]
