@@ -1,7 +1,7 @@
 //! `polc agent`: follows its input and the interfaces, sweeps, and ends without a gap.
 
 use std::io::BufRead as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
 use polc_compiler::abi::CONNTRACK_MAP;
@@ -10,7 +10,7 @@ use polc_runtime::sys::bpf::Map;
 
 use crate::policies::tcp_ports;
 use crate::traffic::{Servers, connect, echoes, soon, tcp};
-use crate::world::{IFACE, POD_V4, World, attach, text};
+use crate::world::{IFACE, POD_V4, World, attach, signal_to, text};
 
 /// Offsets in a connection's value.
 const LAST_SEEN: usize = 8;
@@ -39,8 +39,7 @@ impl Agent {
     }
 
     fn terminate(&mut self) {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        signal_to(&self.child, "-TERM");
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
 }

@@ -1,7 +1,7 @@
 //! What is counted and listed agrees with what was sent.
 
 use std::net::UdpSocket;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use polc_compiler::abi;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::policies::{calico_ingress, tcp_ports};
 use crate::schema;
 use crate::traffic::{Servers, connect, echoes, ping, soon, tcp, udp};
+use crate::world::signal_to;
 use crate::world::{IFACE, NODE_V4, POD_V4, World, text, within};
 
 /// Standard output of `polc … -o json`, which satisfies its schema.
@@ -272,7 +273,7 @@ fn the_log_is_off_when_its_follower_is_interrupted_or_not_read() {
     for signal in ["-INT", "-TERM"] {
         let mut child = world.command(&["log"]).stdout(Stdio::null()).spawn().unwrap();
         soon("it is on", is_on);
-        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        signal_to(&child, signal);
         assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
         assert!(!is_on(), "{signal}");
     }

@@ -193,6 +193,12 @@ pub fn attach(policy: &str) -> [&str; 6] {
     ["attach", policy, "--interface", IFACE, "--endpoint", "default/pod"]
 }
 
+/// Sends a signal, such as `-TERM`, to a child.
+pub fn signal_to(child: &Child, signal: &str) {
+    let kill = format!("kill {signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+}
+
 pub fn text(output: &Output) -> String {
     format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }

@@ -8,7 +8,7 @@ use super::hook::Hook;
 use crate::sys::bpf::{
     AttachPoint, DebugInfo, Link, Map, MapDefinition, Program, ProgramKind, ProgramSource,
 };
-use crate::sys::{SyscallError, is_bpffs, mount_bpffs};
+use crate::sys::{SyscallError, is_bpffs, lift_memory_limit, mount_bpffs};
 
 /// What operators of such agents look for in a log, at start.
 pub const ENABLED: &str = "BPF enabled, starting BPF endpoint manager and map manager.";
@@ -40,6 +40,7 @@ pub struct Support {
 /// [`LoaderError::Unsupported`] with everything that is missing.
 pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
     let mut missing = Vec::new();
+    lift_memory_limit();
     capabilities(&mut missing);
     match tiny() {
         Ok(program) => {

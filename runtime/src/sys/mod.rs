@@ -23,7 +23,9 @@ mod signals;
 
 pub use arena::{ArenaError, LowArena};
 #[cfg(target_os = "linux")]
-pub use host::{interface_index, interface_name, monotonic_ns, possible_cpus, rcu_barrier};
+pub use host::{
+    interface_index, interface_name, lift_memory_limit, monotonic_ns, possible_cpus, rcu_barrier,
+};
 pub(crate) use machine::{HELPER_ENTER, HELPERS};
 pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
 #[cfg(target_os = "linux")]
