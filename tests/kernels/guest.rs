@@ -23,13 +23,13 @@ use crate::policies::{tcp_ports, untracked};
 use crate::traffic::{Servers, connect, echoes, soon, tcp};
 use crate::world::{HOST_IFACE, IFACE, POD_V4, POD_V6, World};
 
-/// Stands in the report of a machine on which everything agreed.
+/// Stands in the report of a machine on which everything was verified and agreed.
 pub const AGREED: &str = "polc: agreed";
 
 /// Stands in the report of a machine on which policy was enforced.
 pub const ENFORCED: &str = "polc: enforced";
 
-const ENTRY: &[u8] = include_bytes!("../../prebuilt-bpf/polc_entry.o");
+pub const ENTRY: &[u8] = include_bytes!("../../prebuilt-bpf/polc_entry.o");
 
 macro_rules! example {
     ($name:literal) => {
@@ -106,7 +106,7 @@ impl Compiled {
 #[test]
 #[ignore = "runs in the virtual machines that the other tests boot"]
 fn examples() {
-    let (mut images, mut evaluations) = (0, 0);
+    let (mut images, mut evaluations) = (crate::golden::verify(ENTRY).unwrap(), 0);
     for example in EXAMPLES {
         // Emulated loading is slow; the stateless way needs no capture of its own, and
         // one policy with everything in it suffices for the other forms.

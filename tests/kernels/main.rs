@@ -1,4 +1,4 @@
-//! The examples on the kernels that polc promises to run on.
+//! The examples and the golden images on the kernels that polc promises to run on.
 //!
 //! Each test boots one of Debian's cloud kernels in qemu, emulated and without
 //! devices but a serial line. The virtual machine's programs are this test binary
@@ -12,6 +12,7 @@
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod golden;
 mod guest;
 mod initramfs;
 #[expect(dead_code, reason = "other tests use the rest")]
