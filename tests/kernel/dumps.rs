@@ -286,6 +286,27 @@ fn the_log_is_off_when_its_follower_is_interrupted_or_not_read() {
 }
 
 #[test]
+fn status_tells_what_is_not_enforced_and_attaching_again_mends_it() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80, 81], &[]);
+    let policy = world.policy("p.yaml", &tcp_ports(&[80]));
+    world.attach(&policy, &["--hook", "clsact"]);
+    world.node_command(&format!("tc filter del dev {IFACE} egress"));
+    let status = world.polc(&["status", "-o", "json"]);
+    assert_eq!(status.status.code(), Some(1), "{}", text(&status));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    valid(&status, "status");
+    let directions = status["interfaces"][0]["directions"].as_array().unwrap();
+    let states: Vec<_> = directions.iter().map(|d| d["state"].as_str().unwrap()).collect();
+    // A pod's ingress leaves through its interface.
+    assert_eq!(states, ["not attached", "enforced"]);
+    assert!(tcp(&world, &format!("{POD_V4}:81")), "nobody denies");
+    world.attach(&policy, &[]);
+    assert_eq!(world.ok(&["status", "-o", "json"]).matches("\"enforced\"").count(), 2);
+    assert!(tcp(&world, &format!("{POD_V4}:80")) && !tcp(&world, &format!("{POD_V4}:81")));
+}
+
+#[test]
 fn dumps_of_nothing_are_empty_or_say_so() {
     let Some(world) = World::new() else { return };
     assert_eq!(world.ok(&["status"]), "nothing is attached\n");

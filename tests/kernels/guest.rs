@@ -21,7 +21,7 @@ use polc_runtime::{Attachment, AttachmentSpec, Engine};
 
 use crate::policies::{tcp_ports, untracked};
 use crate::traffic::{Servers, connect, echoes, soon, tcp};
-use crate::world::{HOST_IFACE, IFACE, POD_V4, POD_V6, World};
+use crate::world::{HOST_IFACE, IFACE, POD_V4, POD_V6, World, attach, text};
 
 /// Stands in the report of a machine on which everything was verified and agreed.
 pub const AGREED: &str = "polc: agreed";
@@ -170,6 +170,8 @@ fn enforcement() {
     assert_eq!(hooks, [best_hook(); 2]);
     if best_hook() == "tcx" {
         hooks.extend(pod("clsact"));
+    } else {
+        tcx_is_refused();
     }
     hooks.extend(host());
     hooks.sort();
@@ -196,6 +198,16 @@ fn pod(hook: &str) -> Vec<String> {
     assert_eq!(world.pins(), [""; 0]);
     soon("nothing is left", || objects() == before);
     hooks
+}
+
+/// Where there is no tcx, asking for it says so and changes nothing.
+fn tcx_is_refused() {
+    let world = World::new().unwrap();
+    let policy = world.policy("policy.yaml", &tcp_ports(&[80]));
+    let refused = world.polc(&[&attach(&policy)[..], &["--hook", "tcx"]].concat());
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(text(&refused).contains("  - tcx links (6.6; this is "), "{}", text(&refused));
+    assert_eq!(world.pins(), [""; 0]);
 }
 
 /// A host's untracked policy, at XDP and before tracking: the hooks.

@@ -72,6 +72,17 @@ pub(super) fn best_hook() -> Result<Hook, LoaderError> {
     Ok(if has_tcx(&program) { Hook::Tcx } else { Hook::Clsact })
 }
 
+/// tcx, which somebody asked for by name.
+pub(super) fn require_tcx() -> Result<Hook, LoaderError> {
+    match best_hook()? {
+        Hook::Tcx => Ok(Hook::Tcx),
+        Hook::Clsact => {
+            let what = format!("tcx links (6.6; this is {}): take the hook clsact, or auto", release());
+            Err(LoaderError::Unsupported { missing: vec![what] })
+        }
+    }
+}
+
 /// Asks for a link to no interface: a kernel with tcx looks for the interface.
 fn has_tcx(program: &Program) -> bool {
     let answer = Link::create(program, u32::MAX >> 1, AttachPoint::TcxIngress);
@@ -121,7 +132,11 @@ fn features(missing: &mut Vec<String>) {
         let max_entries = if kind == 27 { 4096 * 16 } else { 1 };
         let definition = MapDefinition { kind, key_size, value_size, max_entries, flags };
         if let Err(e) = Map::create("polc_probe", &definition) {
-            missing.push(format!("{what}: {}", e.io_error));
+            let limit = match e.io_error.raw_os_error() {
+                Some(libc::EPERM) => "; before 5.11 it also takes CAP_SYS_RESOURCE or `ulimit -l unlimited`",
+                _ => "",
+            };
+            missing.push(format!("{what}: {}{limit}", e.io_error));
         }
     }
     let definition = MapDefinition { kind: 1, key_size: 4, value_size: 4, max_entries: 1, flags: 0 };
