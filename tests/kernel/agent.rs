@@ -96,8 +96,26 @@ fn an_agent_follows_its_input_and_the_interface() {
         .count();
     assert_eq!(interfaces, 1, "the old one's is gone");
 
+    let mut stream = connect(&world, &at_80).unwrap();
+    let in_force = |world: &World| {
+        let status: serde_json::Value = serde_json::from_str(&world.ok(&["status", "-o", "json"])).unwrap();
+        let directions = status["interfaces"][0]["directions"].as_array().unwrap().clone();
+        directions.iter().map(|d| (d["entry_program"].clone(), d["programs"].clone())).collect::<Vec<_>>()
+    };
+    let before = in_force(&world);
     agent.terminate();
     assert!(tcp(&world, &at_80) && !tcp(&world, &at_81), "what is in force stays in force");
+    let mut again = Agent::start(&world, &folder);
+    soon("another agent goes on with it", || again.said(ENABLED) == 1);
+    write(&world, &tcp_ports(&[80, 81]));
+    soon("and changes it", || again.said("cali0: policy replaced") == 1 && tcp(&world, &at_81));
+    assert_eq!(again.said("cali0: attached"), 0);
+    assert!(echoes(&mut stream), "without a gap");
+    let entries =
+        |all: &[(serde_json::Value, _)]| all.iter().map(|(entry, _)| entry.clone()).collect::<Vec<_>>();
+    let after: Vec<(_, serde_json::Value)> = in_force(&world);
+    assert!(entries(&after) == entries(&before) && after != before, "with the same entry programs");
+    again.terminate();
     world.ok(&["detach", "--interface", IFACE]);
     assert_eq!(world.pins(), [""; 0]);
 }

@@ -56,7 +56,7 @@ impl Agent {
                 .map(|untracked| untracked.as_ref().map(|u| image_name(&u.policy))),
         };
         let wanted = by_name.iter().map(|(name, request)| (name.to_string(), summary(request))).collect();
-        self.plane.tidy()?;
+        self.plane.forget_gone()?;
         let steps = plan(&self.attached()?, &wanted);
         let mut outcomes = Vec::new();
         for step in steps {
