@@ -4,6 +4,7 @@
 //! attached by.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use polc_compiler::compile::{CompileOptions, compile};
 use polc_compiler::diag::{self, Sources};
@@ -106,6 +107,7 @@ impl Compiled {
 #[test]
 #[ignore = "runs in the virtual machines that the other tests boot"]
 fn examples() {
+    let start = Instant::now();
     let (mut images, mut evaluations) = (crate::golden::verify(ENTRY).unwrap(), 0);
     for example in EXAMPLES {
         // Emulated loading is slow; the stateless way needs no capture of its own, and
@@ -134,7 +136,8 @@ fn examples() {
             images += compiled.images.len();
         }
     }
-    println!("{AGREED} on Linux {}: {images} images, {evaluations} evaluations", release());
+    let seconds = start.elapsed().as_secs();
+    println!("{AGREED} on Linux {}: {images} images, {evaluations} evaluations, {seconds} s", release());
 }
 
 fn release() -> String {
@@ -166,6 +169,7 @@ fn only(world: &World, what: &str, open: &[u16], closed: &[u16]) {
 #[test]
 #[ignore = "runs in the virtual machines that the other tests boot"]
 fn enforcement() {
+    let start = Instant::now();
     let mut hooks = pod("auto");
     assert_eq!(hooks, [best_hook(); 2]);
     if best_hook() == "tcx" {
@@ -176,7 +180,7 @@ fn enforcement() {
     hooks.extend(host());
     hooks.sort();
     hooks.dedup();
-    println!("{ENFORCED} on Linux {}: {}", release(), hooks.join(", "));
+    println!("{ENFORCED} on Linux {}: {}, {} s", release(), hooks.join(", "), start.elapsed().as_secs());
 }
 
 /// A pod's policy, attached, replaced under a connection, and detached: the hooks.

@@ -7,7 +7,7 @@
 //!
 //! Kernels are fetched once (`fetch.sh`, 20 to 35 MB each) into target/kernels.
 //! Where that or qemu cannot be had, the tests say so and end; if
-//! `POLC_REQUIRE_QEMU` is set, they fail. Cost: about thirty
+//! `POLC_REQUIRE_QEMU` is set, they fail. Cost: about forty
 //! seconds of CPU time for each kernel.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
