@@ -37,6 +37,20 @@ pub struct Loaded {
     pub cluster: Cluster,
 }
 
+impl Loaded {
+    /// Finds out what sources mean, prints the diagnostics and stops if one is an error.
+    pub fn new(sources: Sources) -> Result<Self, Failure> {
+        let (objects, mut diagnostics) = manifest::read(&sources);
+        let (cluster, more) = Cluster::new(&sources, objects);
+        diagnostics.extend(more);
+        print(&sources, &diagnostics);
+        if diag::has_errors(&diagnostics) {
+            return Err(Failure::Reported(Exit::InvalidPolicy));
+        }
+        Ok(Self { sources, cluster })
+    }
+}
+
 impl Inputs {
     /// Whether standard input is among them.
     pub fn use_stdin(&self) -> bool {
@@ -56,15 +70,7 @@ impl Inputs {
 
     /// Reads everything, prints the diagnostics and stops if one is an error.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        let sources = self.read()?;
-        let (objects, mut diagnostics) = manifest::read(&sources);
-        let (cluster, more) = Cluster::new(&sources, objects);
-        diagnostics.extend(more);
-        print(&sources, &diagnostics);
-        if diag::has_errors(&diagnostics) {
-            return Err(Failure::Reported(Exit::InvalidPolicy));
-        }
-        Ok(Loaded { sources, cluster })
+        Loaded::new(self.read()?)
     }
 
     /// Reads the text of all inputs; reports every one that cannot be read.

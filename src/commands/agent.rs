@@ -1,13 +1,15 @@
 //! `polc agent`: enforce policy at several interfaces, and follow changes of the input.
 //!
 //! One loop, a turn each `--poll`: when an input changed, everything is read and
-//! compiled again; when that or the interfaces changed, or something failed before,
-//! what differs is applied; connections that are over are swept at intervals. Input
-//! that cannot be enforced leaves what is in force, and so does the agent's end.
+//! compiled again; when that or the interfaces changed, or something failed a while
+//! ago, what differs is applied; connections that are over are swept at intervals.
+//! Input that cannot be enforced leaves what is in force, and so does the agent's end.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use polc_compiler::diag::Sources;
 use polc_compiler::image::source_lines;
 use polc_runtime::agent::{Agent, Outcome, Step, Sweeps};
 use polc_runtime::kernel::AttachRequest;
@@ -20,6 +22,9 @@ use crate::enforced::Enforced;
 use crate::exit::{Exit, Failure};
 use crate::inputs::{Inputs, Loaded};
 use crate::output as streams;
+
+/// How long after a failure the same is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -87,14 +92,14 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(args: &Args) -> Result<Self, Failure> {
-        let loaded = args.inputs.load()?;
+    fn compile(args: &Args, sources: Sources) -> Result<Self, Failure> {
+        let loaded = Loaded::new(sources)?;
         let compile = |place: &Place| Enforced::compile(&loaded.cluster, &place.endpoint);
         let enforced = args.places.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(Self { loaded, enforced })
     }
 
-    /// Has it enforced at the interfaces that are there: whether all of that is done.
+    /// Has it enforced at the interfaces that are there: whether all of that was done.
     fn apply(&self, args: &Args, agent: &mut Agent, indices: &[Option<u32>]) -> bool {
         let lines = source_lines(&self.loaded.sources);
         let there = args.places.iter().zip(&self.enforced).zip(indices).filter(|(_, index)| index.is_some());
@@ -118,6 +123,13 @@ impl Wanted {
     }
 }
 
+/// Tells the text of one reading from that of another.
+fn fingerprint(sources: &Sources) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sources.iter().for_each(|(_, file)| (&file.name, &file.text).hash(&mut hasher));
+    hasher.finish()
+}
+
 fn say(outcome: &Outcome) {
     let interface = outcome.step.interface();
     let (done, failed) = match outcome.step {
@@ -138,15 +150,20 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let termination = Termination::hold().map_err(|e| Failure::usage(e.to_string()))?;
     let mut stamps = args.inputs.stamps();
-    let mut wanted = Wanted::read(args)?;
+    let sources = args.inputs.read()?;
+    let mut read = fingerprint(&sources);
+    let mut wanted = Wanted::compile(args, sources)?;
     start(&args.bpffs.path, args.mount_bpffs)?;
     let mut agent = Agent::start(&args.bpffs.path, args.wait.duration())?;
     let mut sweeps = Sweeps::new(Duration::from_secs(args.sweep), Instant::now());
     let mut applied: Option<Vec<Option<u32>>> = None;
+    let mut retry = None;
     loop {
         let indices = args.places.iter().map(|place| interface_index(&place.interface).ok()).collect();
-        if applied.as_ref() != Some(&indices) {
-            applied = wanted.apply(args, &mut agent, &indices).then_some(indices);
+        if applied.as_ref() != Some(&indices) || retry.is_some_and(|at| Instant::now() >= at) {
+            let done = wanted.apply(args, &mut agent, &indices);
+            retry = if done { None } else { Some(Instant::now() + RETRY) };
+            applied = Some(indices);
         }
         if sweeps.due(Instant::now())
             && let Err(e) = agent.sweep()
@@ -159,17 +176,23 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             return Ok(Exit::Ok);
         }
         let now = args.inputs.stamps();
-        if stamps.differ(&now) {
-            stamps = now;
-            match Wanted::read(args) {
-                Ok(new) => {
-                    wanted = new;
-                    applied = None;
-                }
-                Err(failure) => {
-                    failure.report();
-                    streams::log("ERROR", "the input cannot be enforced; what is in force stays in force");
-                }
+        if !stamps.differ(&now) {
+            continue;
+        }
+        stamps = now;
+        let outcome = args.inputs.read().and_then(|sources| {
+            let before = std::mem::replace(&mut read, fingerprint(&sources));
+            if before == read { Ok(None) } else { Wanted::compile(args, sources).map(Some) }
+        });
+        match outcome {
+            Ok(None) => {}
+            Ok(Some(new)) => {
+                wanted = new;
+                applied = None;
+            }
+            Err(failure) => {
+                failure.report();
+                streams::log("ERROR", "the input cannot be enforced; what is in force stays in force");
             }
         }
     }

@@ -8,9 +8,10 @@ use polc_compiler::abi::CONNTRACK_MAP;
 use polc_runtime::kernel::support::ENABLED;
 use polc_runtime::sys::bpf::Map;
 
-use crate::policies::tcp_ports;
+use crate::hosts::somebody_elses_xdp;
+use crate::policies::{tcp_ports, untracked};
 use crate::traffic::{Servers, connect, echoes, soon, tcp};
-use crate::world::{IFACE, POD_V4, World, attach, signal_to, text};
+use crate::world::{HOST_IFACE, IFACE, POD_V4, World, attach, signal_to, text};
 
 /// Offsets in a connection's value.
 const LAST_SEEN: usize = 8;
@@ -24,8 +25,11 @@ struct Agent {
 
 impl Agent {
     fn start(world: &World, input: &str) -> Self {
-        let place = format!("{IFACE}=default/pod");
-        let arguments = ["agent", input, "--at", &place, "--poll", "50", "--sweep", "1"];
+        Self::start_at(world, input, &format!("{IFACE}=default/pod"))
+    }
+
+    fn start_at(world: &World, input: &str, place: &str) -> Self {
+        let arguments = ["agent", input, "--at", place, "--poll", "50", "--sweep", "1"];
         let mut child = world.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, into) =
@@ -153,4 +157,21 @@ fn an_agent_that_never_attached_leaves_nothing() {
     assert_eq!(world.pins(), [""; 0]);
     let none = world.polc(&["agent", &policy, "--at", "cali0=default/nobody"]);
     assert_eq!(none.status.code(), Some(2), "{}", text(&none));
+}
+
+#[test]
+fn an_agent_tries_again_what_was_refused() {
+    let Some(world) = World::of_host() else { return };
+    let _servers = Servers::new(&world, &[80, 81], &[]);
+    let theirs = somebody_elses_xdp(&world);
+    let policy = world.policy("host.yaml", &untracked(80, 81, 0));
+    let mut agent = Agent::start_at(&world, &policy, &format!("{HOST_IFACE}=host"));
+    soon("it is refused", || agent.said("eth0: not attached: ") == 1);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(agent.said("eth0: not attached: "), 1, "not at every turn");
+    assert!(tcp(&world, &format!("{POD_V4}:81")), "nothing is attached");
+    drop(theirs);
+    soon("it is tried again", || agent.said("eth0: attached") == 1);
+    assert!(tcp(&world, &format!("{POD_V4}:80")) && !tcp(&world, &format!("{POD_V4}:81")));
+    agent.terminate();
 }

@@ -206,7 +206,7 @@ fn killed_while_untracked_policy_comes_or_goes() {
 }
 
 /// A program at XDP that passes everything, as long as the link is held.
-fn somebody_elses_xdp(world: &World) -> Link {
+pub fn somebody_elses_xdp(world: &World) -> Link {
     // r0 = XDP_PASS; exit
     let code = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
     let source = ProgramSource {
