@@ -282,17 +282,20 @@ INLINE void conntrack_open(const struct polc_state *st)
 	bpf_map_update_elem(&polc_conntrack, &key, &entry, 0);
 }
 
-/* Policy decided anew about a connection that an older one allowed. */
+/*
+ * Policy decided anew about a connection that an older one allowed. Of one that is
+ * denied the entry stays as it is, for its time: it says who opened it. Without it
+ * the answerer's next packet would be a first one, and its own direction's policy
+ * could let the connection begin again.
+ */
 INLINE void conntrack_renew(const struct polc_state *st, __u32 verdict)
 {
 	struct polc_conntrack_value *entry;
 	struct polc_conntrack_key key;
 
-	conntrack_key(st, &key);
-	if (verdict != POLC_VERDICT_ALLOW) {
-		bpf_map_delete_elem(&polc_conntrack, &key);
+	if (verdict != POLC_VERDICT_ALLOW)
 		return;
-	}
+	conntrack_key(st, &key);
 	entry = bpf_map_lookup_elem(&polc_conntrack, &key);
 	if (!entry)
 		return;

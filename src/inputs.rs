@@ -10,6 +10,8 @@ use polc_compiler::resolve::Cluster;
 
 use crate::exit::{Exit, Failure};
 use crate::output;
+#[cfg(target_os = "linux")]
+use crate::stamps::Stamps;
 
 /// Largest input file in bytes. Spans count in 32 bits; a cluster of 100,000
 /// pods dumped as YAML stays below it.
@@ -35,10 +37,31 @@ pub struct Loaded {
     pub cluster: Cluster,
 }
 
+impl Loaded {
+    /// Finds out what sources mean, prints the diagnostics and stops if one is an error.
+    pub fn new(sources: Sources) -> Result<Self, Failure> {
+        let (objects, mut diagnostics) = manifest::read(&sources);
+        let (cluster, more) = Cluster::new(&sources, objects);
+        diagnostics.extend(more);
+        print(&sources, &diagnostics);
+        if diag::has_errors(&diagnostics) {
+            return Err(Failure::Reported(Exit::InvalidPolicy));
+        }
+        Ok(Self { sources, cluster })
+    }
+}
+
 impl Inputs {
     /// Whether standard input is among them.
     pub fn use_stdin(&self) -> bool {
         self.iter().any(is_stdin)
+    }
+
+    /// What the files are now, to see later whether they changed. Standard input is none.
+    #[cfg(target_os = "linux")]
+    pub fn stamps(&self) -> Stamps {
+        let files = |input: &Path| expand(input).unwrap_or_else(|_| vec![input.to_owned()]);
+        Stamps::take(self.iter().filter(|input| !is_stdin(input)).flat_map(files))
     }
 
     fn iter(&self) -> impl Iterator<Item = &Path> {
@@ -47,15 +70,7 @@ impl Inputs {
 
     /// Reads everything, prints the diagnostics and stops if one is an error.
     pub fn load(&self) -> Result<Loaded, Failure> {
-        let sources = self.read()?;
-        let (objects, mut diagnostics) = manifest::read(&sources);
-        let (cluster, more) = Cluster::new(&sources, objects);
-        diagnostics.extend(more);
-        print(&sources, &diagnostics);
-        if diag::has_errors(&diagnostics) {
-            return Err(Failure::Reported(Exit::InvalidPolicy));
-        }
-        Ok(Loaded { sources, cluster })
+        Loaded::new(self.read()?)
     }
 
     /// Reads the text of all inputs; reports every one that cannot be read.

@@ -1,10 +1,14 @@
 //! The `polc` command: arguments, output and exit codes; no logic of its own.
 
 mod commands;
+#[cfg(target_os = "linux")]
+mod enforced;
 mod exit;
 mod inputs;
 mod output;
 mod programs;
+#[cfg(target_os = "linux")]
+mod stamps;
 
 use std::process::ExitCode;
 

@@ -3,6 +3,8 @@
 //! POLC_REQUIRE_KERNEL=1 that is a failure.
 #![cfg(target_os = "linux")]
 
+#[path = "kernel/agent.rs"]
+mod agent;
 #[path = "kernel/crash.rs"]
 mod crash;
 #[path = "kernel/dumps.rs"]
@@ -18,6 +20,8 @@ mod policies;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "cli/schema.rs"]
 mod schema;
+#[path = "kernel/support.rs"]
+mod support;
 #[path = "kernel/traffic.rs"]
 mod traffic;
 #[path = "kernel/verdicts.rs"]

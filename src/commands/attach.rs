@@ -1,20 +1,17 @@
 //! `polc attach`: compile an endpoint's policy and enforce it at an interface.
 
-use clap::ValueEnum;
-use polc_compiler::abi::failsafe::Port;
-use polc_compiler::compile::CompileOptions;
-use polc_compiler::emit::EmitOptions;
-use polc_compiler::image::{OpenExit, for_xdp, source_lines};
-use polc_compiler::ir::{Direction, PolicyIr};
-use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
-use polc_runtime::kernel::{AttachRequest, Dataplane, Failsafe, Hook, Policy, SetRecord, Untracked, support};
+use std::path::Path;
 
+use clap::ValueEnum;
+use polc_compiler::image::source_lines;
+use polc_runtime::kernel::{AttachRequest, Dataplane, Hook, support};
+
+use super::EndpointArg;
 use super::bpffs::{BpfFs, Wait};
-use super::{DirectionArg, EndpointArg};
+use crate::enforced::Enforced;
 use crate::exit::{Exit, Failure};
 use crate::inputs::Inputs;
 use crate::output as streams;
-use crate::programs::{self, Programs};
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -57,7 +54,7 @@ pub struct Args {
 
 /// `--hook`.
 #[derive(ValueEnum, Copy, Clone, Debug, PartialEq, Eq)]
-enum HookArg {
+pub(super) enum HookArg {
     /// What is there already, else tcx where the kernel has it (6.6), else clsact
     Auto,
     /// tcx links
@@ -66,66 +63,36 @@ enum HookArg {
     Clsact,
 }
 
+impl HookArg {
+    /// The hook, if one is asked for.
+    pub(super) fn hook(self) -> Option<Hook> {
+        match self {
+            Self::Auto => None,
+            Self::Tcx => Some(Hook::Tcx),
+            Self::Clsact => Some(Hook::Clsact),
+        }
+    }
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let loaded = args.inputs.load()?;
-    let endpoint = programs::endpoints(&loaded.cluster, std::slice::from_ref(&args.endpoint))?[0];
-    let data = &loaded.cluster.endpoints()[endpoint];
-    let limits = EmitOptions { count: true, ..EmitOptions::default() };
-    let options = CompileOptions { limits, ..CompileOptions::default() };
-    let mut programs = Programs::new(&options);
-    for direction in DirectionArg::directions(None) {
-        programs.endpoint(&loaded.cluster, endpoint, *direction)?;
-    }
-    let mut untracked = [None, None];
-    for (direction, found) in DirectionArg::directions(None).iter().zip(&mut untracked) {
-        if let Some((ir, pass)) = loaded.cluster.resolve_untracked(endpoint, *direction) {
-            *found = Some((programs.add(ir, Vec::new())?, pass.as_u32()));
-        }
-    }
-    let programs = programs.into_list();
-    let sets: Vec<_> = programs.iter().map(|p| sets(&p.ir)).collect();
+    let enforced = Enforced::compile(&loaded.cluster, &args.endpoint)?;
     let lines = source_lines(&loaded.sources);
-    let policy = |direction: Direction| {
-        let index = usize::from(direction == Direction::Egress);
-        Policy { image: &programs[index].image, xdp: false, sets: &sets[index], lines: &lines }
-    };
-    let at_xdp = match untracked[0] {
-        Some((index, _)) => Some(for_xdp(&programs[index].image).map_err(|e| bug(&e))?),
-        None => None,
-    };
-    let untracked_policy = |direction: Direction| {
-        let egress = direction == Direction::Egress;
-        let (index, pass_decision) = untracked[usize::from(egress)]?;
-        let image = at_xdp.as_ref().filter(|_| !egress).unwrap_or(&programs[index].image);
-        let policy = Policy { image, xdp: !egress, sets: &sets[index], lines: &lines };
-        Some(Untracked { policy, pass_decision })
-    };
-
-    let support = support::check(&args.bpffs.path, args.mount_bpffs)
-        .inspect_err(|_| streams::log("ERROR", support::NOT_SUPPORTED))?;
-    streams::log("INFO", support::ENABLED);
-    if !support.jit {
-        streams::warning("programs are interpreted: set net.core.bpf_jit_enable to 1");
-    }
+    start(&args.bpffs.path, args.mount_bpffs)?;
     let mut plane = Dataplane::open(&args.bpffs.path, args.wait.duration())?;
-    let report = plane.attach(&AttachRequest {
-        interface: &args.interface,
-        endpoint: &args.endpoint.to_string(),
-        host: args.host || data.kind == EndpointKind::Host,
-        hook: match args.hook {
-            HookArg::Auto => None,
-            HookArg::Tcx => Some(Hook::Tcx),
-            HookArg::Clsact => Some(Hook::Clsact),
-        },
-        flags: 0,
+    let request = enforced.request(&args.interface, &lines);
+    let outcome = plane.attach(&AttachRequest {
+        host: args.host || request.host,
+        hook: args.hook.hook(),
         recheck: args.recheck_established,
-        failsafes: &failsafes(&loaded.cluster, endpoint),
-        ingress: policy(Direction::Ingress),
-        egress: policy(Direction::Egress),
-        untracked_ingress: untracked_policy(Direction::Ingress),
-        untracked_egress: untracked_policy(Direction::Egress),
-    })?;
+        ..request
+    });
+    if outcome.is_err() {
+        // The reason is the error that is there already.
+        let _ = plane.close();
+    }
+    let report = outcome?;
     let what = match (report.replaced, report.changed) {
         (false, _) => "attached",
         (true, true) => "policy replaced",
@@ -138,27 +105,13 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn bug(error: &OpenExit) -> Failure {
-    Failure::Message(Exit::Bug, format!("untracked policy at XDP: {error}"))
-}
-
-/// The failsafe ports of a host endpoint.
-fn failsafes(cluster: &Cluster, endpoint: Endpoint) -> Vec<Failsafe> {
-    let of = |direction: &Direction| {
-        let egress = *direction == Direction::Egress;
-        let ports = cluster.failsafe_ports(endpoint, *direction);
-        ports
-            .into_iter()
-            .map(move |(protocol, port, net)| Failsafe { port: Port { egress, protocol, port }, net })
-    };
-    DirectionArg::directions(None).iter().flat_map(of).collect()
-}
-
-/// The sets of a policy, for `polc ipsets dump`.
-fn sets(ir: &PolicyIr) -> Vec<SetRecord> {
-    let set = |set: &polc_compiler::ir::AddrSetData| SetRecord {
-        name: set.name.clone(),
-        members: set.nets.iter().map(ToString::to_string).collect(),
-    };
-    ir.sets.values().map(set).collect()
+/// Says in the words that operators look for whether policy can be enforced here.
+pub(super) fn start(bpffs: &Path, mount: bool) -> Result<(), Failure> {
+    let support =
+        support::check(bpffs, mount).inspect_err(|_| streams::log("ERROR", support::NOT_SUPPORTED))?;
+    streams::log("INFO", support::ENABLED);
+    if !support.jit {
+        streams::warning("programs are interpreted: set net.core.bpf_jit_enable to 1");
+    }
+    Ok(())
 }

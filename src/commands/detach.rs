@@ -33,6 +33,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         return Ok(Exit::Ok);
     };
     // Nothing was ever attached: looking must not leave a folder.
+    args.bpffs.view()?;
     if !Pins::new(&args.bpffs.path).root().exists() {
         return Err(polc_runtime::kernel::LoaderError::NotAttached(interface.clone()).into());
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use polc_compiler::abi;
 use polc_compiler::ir::protocol;
 use polc_runtime::kernel::{ImageRecord, InterfaceRecord, LogRecord, Place, View};
-use polc_runtime::sys::interface_name;
+use polc_runtime::sys::{Termination, interface_name};
 use serde::Serialize;
 
 use super::bpffs::{BpfFs, Format};
@@ -49,8 +49,8 @@ pub struct Args {
     bpffs: BpfFs,
 }
 
-/// Runs the command: follows the log, which is on as long as it is followed,
-/// unless it was on before.
+/// Runs the command: follows the log, which is on as long as it is followed (until
+/// SIGINT or SIGTERM, at last), unless it was on before.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     let view = args.bpffs.view()?;
     let ifindex = match &args.interface {
@@ -61,13 +61,16 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.on || args.off {
         return if view.switch_log(args.on, ifindex)? { Ok(Exit::Ok) } else { Err(nothing()) };
     }
+    // Either signal ends the following, not the process: the log is switched off then.
+    let termination = Termination::hold().map_err(|e| Failure::usage(e.to_string()))?;
     let before = view.settings()?;
     let mut log = view.log()?.ok_or_else(nothing)?;
     let was_on = before.flags & abi::config::SETTING_LOG != 0;
     if !was_on {
         view.switch_log(true, ifindex)?;
     }
-    let outcome = follow(args, &view, &mut log, ifindex);
+    let stopped = || termination.wait(Duration::ZERO).unwrap_or(true);
+    let outcome = follow(args, &view, &mut log, ifindex, stopped);
     if !was_on {
         view.switch_log(false, None)?;
     }
@@ -79,13 +82,14 @@ fn follow(
     view: &View,
     log: &mut polc_runtime::kernel::Log,
     ifindex: Option<u32>,
+    stopped: impl Fn() -> bool,
 ) -> Result<(), Failure> {
     let start = Instant::now();
     let mut out = streams::stdout();
     let mut names = Names::new(view);
     let mut left = args.count.unwrap_or(u64::MAX);
     let over = || args.seconds.is_some_and(|s| start.elapsed() >= Duration::from_secs(s));
-    while left > 0 && !over() {
+    while left > 0 && !over() && !stopped() {
         let mut records = Vec::new();
         log.read(TICK, |record| records.push(record))?;
         for record in records.iter().filter(|r| ifindex.is_none_or(|i| i == r.ifindex)) {
@@ -183,7 +187,7 @@ impl<'a> Names<'a> {
         let (result, code) = if line.verdict == "allow" { ("ALLOW", -1) } else { ("DENY", 2) };
         let direction = if record.egress { 'E' } else { 'I' };
         let mut text = format!(
-            "{:-<11}{direction}: Final result={result} ({code}). Program execution time: {}ns  {}",
+            "{:-<8}-{direction}: Final result={result} ({code}). Program execution time: {}ns  {}",
             line.interface,
             line.spent_ns,
             packet(record)

@@ -1,6 +1,8 @@
 //! One module per subcommand.
 
 #[cfg(target_os = "linux")]
+mod agent;
+#[cfg(target_os = "linux")]
 mod attach;
 #[cfg(target_os = "linux")]
 mod bpffs;
@@ -54,6 +56,9 @@ enum Command {
     /// Enforce an endpoint's policy at an interface (again: replaces it in place)
     #[cfg(target_os = "linux")]
     Attach(attach::Args),
+    /// Enforce policy at several interfaces and follow changes of the input, until SIGTERM
+    #[cfg(target_os = "linux")]
+    Agent(agent::Args),
     /// Take policy off an interface
     #[cfg(target_os = "linux")]
     Detach(detach::Args),
@@ -97,6 +102,8 @@ pub fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(&args),
         #[cfg(target_os = "linux")]
         Command::Attach(args) => attach::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Agent(args) => agent::run(&args),
         #[cfg(target_os = "linux")]
         Command::Detach(args) => detach::run(&args),
         #[cfg(target_os = "linux")]

@@ -108,7 +108,10 @@ pub(super) fn words(decision: &DecisionRecord) -> String {
         ("tier-default", _) => format!("end of tier {name}"),
         ("profile", Some(rule)) => format!("profile {name} rule {rule}"),
         ("no-profile-match", _) => "no profile matched".into(),
-        (kind, _) => [kind, &decision.object, &name].join(" ").trim().to_owned(),
+        (kind, _) => {
+            let words = [kind, &decision.object, &name];
+            words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        }
     }
 }
 

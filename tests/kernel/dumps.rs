@@ -1,10 +1,17 @@
 //! What is counted and listed agrees with what was sent.
 
+use std::net::UdpSocket;
+use std::process::Stdio;
+use std::time::Duration;
+
+use polc_compiler::abi;
+use polc_runtime::sys::bpf::Map;
 use serde_json::Value;
 
 use crate::policies::{calico_ingress, tcp_ports};
 use crate::schema;
 use crate::traffic::{Servers, connect, echoes, ping, soon, tcp, udp};
+use crate::world::signal_to;
 use crate::world::{IFACE, NODE_V4, POD_V4, World, text, within};
 
 /// Standard output of `polc … -o json`, which satisfies its schema.
@@ -120,13 +127,68 @@ fn established_connections_are_asked_about_again_if_that_is_wanted() {
         assert!(echoes(&mut kept) && echoes(&mut cut));
         world.attach(&one, &[]);
         assert!(echoes(&mut kept) && echoes(&mut cut), "{hook}: kept without the flag");
-        // Until the last acknowledgement is through: without it the pod would send
-        // again, which its egress policy allows as a connection of its own.
-        std::thread::sleep(std::time::Duration::from_millis(200));
         world.attach(&one, &["--recheck-established"]);
         assert!(echoes(&mut kept), "{hook}: still allowed");
         assert!(!echoes(&mut cut), "{hook}: no longer allowed");
     }
+}
+
+#[test]
+fn a_denied_connection_is_cut_from_both_ends() {
+    for hook in ["tcx", "clsact"] {
+        let Some(world) = quiet_world() else { return };
+        let rules = "    - { action: Allow, protocol: UDP, destination: { ports: [53] } }";
+        world.attach(&world.policy("udp.yaml", &calico_ingress(rules)), &["--hook", hook]);
+        let socket = |namespace: &str, address: &str| {
+            let socket = within(namespace, || UdpSocket::bind(address).unwrap());
+            socket.set_read_timeout(Some(Duration::from_millis(250))).unwrap();
+            socket
+        };
+        let (client, server) = (format!("{NODE_V4}:5000"), format!("{POD_V4}:53"));
+        let (at_node, at_pod) = (socket(&world.node, &client), socket(&world.pod, &server));
+        let passes = |from: &UdpSocket, to: &UdpSocket, address: &str| {
+            from.send_to(b"hello", address).unwrap();
+            to.recv(&mut [0; 16]).is_ok()
+        };
+        assert!(passes(&at_node, &at_pod, &server) && passes(&at_pod, &at_node, &client), "{hook}");
+        world.attach(&world.policy("tcp.yaml", &tcp_ports(&[80])), &["--recheck-established"]);
+        assert!(!passes(&at_node, &at_pod, &server), "{hook}: no longer allowed");
+        // Egress has no policy: the pod may begin anything but this again.
+        assert!(!passes(&at_pod, &at_node, &client), "{hook}: an answer of what is denied");
+        let other = socket(&world.pod, &format!("{POD_V4}:54"));
+        assert!(passes(&other, &at_node, &client), "{hook}: a connection of its own");
+        world.attach(&world.policy("udp.yaml", &calico_ingress(rules)), &["--recheck-established"]);
+        assert!(passes(&at_pod, &at_node, &client), "{hook}: goes on where it is allowed again");
+    }
+}
+
+#[test]
+fn a_full_table_makes_room_for_new_connections() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80], &[]);
+    world.attach(&world.policy("p.yaml", &tcp_ports(&[80])), &[]);
+    let mut stream = connect(&world, &format!("{POD_V4}:80")).unwrap();
+    assert!(echoes(&mut stream));
+    let map = Map::open(&world.fs.path().join("polc/maps").join(abi::CONNTRACK_MAP)).unwrap();
+    let definition = map.definition();
+    let (one_key, one_value) = map.entries(1).unwrap().remove(0);
+    // Twice as many connections of another endpoint as there is room for.
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for number in 0..definition.max_entries * 2 {
+        let mut key = one_key.clone();
+        key[..4].copy_from_slice(&77u32.to_ne_bytes());
+        key[4..8].copy_from_slice(&number.to_ne_bytes());
+        keys.extend(key);
+        values.extend(&one_value);
+    }
+    map.update_batch(&keys, &values).unwrap();
+    let tracked = json(&world, &["conntrack", "dump"], "conntrack");
+    let tracked = tracked["connections"].as_array().unwrap().len();
+    let room = definition.max_entries as usize;
+    // The kernel keeps some free on each CPU.
+    assert!((room * 3 / 4..=room).contains(&tracked), "{tracked} of {room}");
+    assert!(tcp(&world, &format!("{POD_V4}:80")), "a new one");
+    assert!(echoes(&mut stream), "one that was pushed out and is policy's again");
 }
 
 #[test]
@@ -166,7 +228,7 @@ fn decisions_are_logged_while_somebody_follows() {
     assert!(tcp(&world, &format!("{POD_V4}:80")));
     let follow = |more: &[&str]| {
         let arguments = [&["log", "--iface", IFACE, "--seconds", "2"], more].concat();
-        let child = world.command(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let child = world.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_millis(600));
         assert!(tcp(&world, &format!("{POD_V4}:80")) && !tcp(&world, &format!("{POD_V4}:81")));
         let output = child.wait_with_output().unwrap();
@@ -175,7 +237,7 @@ fn decisions_are_logged_while_somebody_follows() {
     };
     let lines = follow(&[]);
     let has = |parts: &[&str]| lines.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-    assert!(has(&["cali0------I: Final result=ALLOW (-1). Program execution time: ", "ns  TCP "]), "{lines}");
+    assert!(has(&["cali0----I: Final result=ALLOW (-1). Program execution time: ", "ns  TCP "]), "{lines}");
     assert!(has(&["Final result=DENY (2)", &format!("{POD_V4}:81"), "end of tier default"]), "{lines}");
     assert!(
         has(&[
@@ -196,6 +258,52 @@ fn decisions_are_logged_while_somebody_follows() {
     let waiting = world.ok(&["log", "-n", "3", "--seconds", "5"]);
     assert_eq!(waiting.lines().count(), 3, "{waiting}");
     world.ok(&["log", "--off"]);
+}
+
+#[test]
+fn the_log_is_off_when_its_follower_is_interrupted_or_not_read() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80], &[]);
+    world.attach(&world.policy("p.yaml", &tcp_ports(&[80])), &[]);
+    let is_on = || {
+        let settings = Map::open(&world.fs.path().join("polc/maps").join(abi::SETTINGS_MAP)).unwrap();
+        let value = settings.lookup(&[0; 4]).unwrap().unwrap();
+        u32::from_ne_bytes(value[..4].try_into().unwrap()) & abi::config::SETTING_LOG != 0
+    };
+    for signal in ["-INT", "-TERM"] {
+        let mut child = world.command(&["log"]).stdout(Stdio::null()).spawn().unwrap();
+        soon("it is on", is_on);
+        signal_to(&child, signal);
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        assert!(!is_on(), "{signal}");
+    }
+    let mut child = world.command(&["log"]).stdout(Stdio::piped()).spawn().unwrap();
+    soon("it is on", is_on);
+    drop(child.stdout.take());
+    assert!(tcp(&world, &format!("{POD_V4}:80")));
+    assert_eq!(child.wait().unwrap().code(), Some(0), "a closed pipe is no error");
+    assert!(!is_on());
+}
+
+#[test]
+fn status_tells_what_is_not_enforced_and_attaching_again_mends_it() {
+    let Some(world) = quiet_world() else { return };
+    let _servers = Servers::new(&world, &[80, 81], &[]);
+    let policy = world.policy("p.yaml", &tcp_ports(&[80]));
+    world.attach(&policy, &["--hook", "clsact"]);
+    world.node_command(&format!("tc filter del dev {IFACE} egress"));
+    let status = world.polc(&["status", "-o", "json"]);
+    assert_eq!(status.status.code(), Some(1), "{}", text(&status));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    valid(&status, "status");
+    let directions = status["interfaces"][0]["directions"].as_array().unwrap();
+    let states: Vec<_> = directions.iter().map(|d| d["state"].as_str().unwrap()).collect();
+    // A pod's ingress leaves through its interface.
+    assert_eq!(states, ["not attached", "enforced"]);
+    assert!(tcp(&world, &format!("{POD_V4}:81")), "nobody denies");
+    world.attach(&policy, &[]);
+    assert_eq!(world.ok(&["status", "-o", "json"]).matches("\"enforced\"").count(), 2);
+    assert!(tcp(&world, &format!("{POD_V4}:80")) && !tcp(&world, &format!("{POD_V4}:81")));
 }
 
 #[test]

@@ -1,65 +1,16 @@
 //! Host endpoints: normal policy, failsafe ports, untracked policy at XDP and
 //! before tracking.
 
-use polc_runtime::sys::bpf::ObjectKind;
+use polc_runtime::sys::bpf::{AttachPoint, DebugInfo, Link, ObjectKind, Program, ProgramKind, ProgramSource};
+use polc_runtime::sys::interface_index;
 use serde_json::Value;
 
 use crate::crash::kill_at_every_step;
 use crate::dumps::json;
 use crate::leaks::{pinned, until_gone};
+use crate::policies::{host, host_with, untracked};
 use crate::traffic::{Servers, ping, soon, tcp, udp};
-use crate::world::{HOST_IFACE, IFACE, NODE_V4, POD_V4, POD_V6, World};
-
-/// The host, and a normal policy: TCP and UDP 90 in, nothing out.
-fn host() -> String {
-    format!(
-        "apiVersion: projectcalico.org/v3
-kind: HostEndpoint
-metadata: {{ name: host, labels: {{ role: host }} }}
-spec: {{ node: host, interfaceName: {HOST_IFACE}, expectedIPs: [{POD_V4}, \"{POD_V6}\"] }}
----
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {{ name: normal }}
-spec:
-  selector: role == 'host'
-  order: 1
-  types: [Ingress, Egress]
-  ingress:
-    - {{ action: Allow, protocol: TCP, destination: {{ ports: [90] }} }}
-    - {{ action: Allow, protocol: UDP, destination: {{ ports: [90] }} }}
-"
-    )
-}
-
-/// The same with untracked policy: one port in and another one not, of TCP and of
-/// UDP; SSH is denied, too. Answers of the ports 80 and 81 go out. `rules` more
-/// rules say nothing of what is sent.
-fn untracked(open: u16, closed: u16, rules: usize) -> String {
-    let more = "    - { action: Deny, protocol: SCTP, destination: { ports: [7] } }\n".repeat(rules);
-    format!(
-        "{}---
-apiVersion: projectcalico.org/v3
-kind: GlobalNetworkPolicy
-metadata: {{ name: untracked }}
-spec:
-  selector: role == 'host'
-  order: 2
-  doNotTrack: true
-  applyOnForward: true
-  types: [Ingress, Egress]
-  ingress:
-{more}    - {{ action: Allow, protocol: TCP, destination: {{ ports: [{open}] }} }}
-    - {{ action: Allow, protocol: UDP, destination: {{ ports: [{open}] }} }}
-    - {{ action: Deny, protocol: TCP, destination: {{ ports: [{closed}, 22] }} }}
-    - {{ action: Deny, protocol: UDP, destination: {{ ports: [{closed}] }} }}
-  egress:
-{more}    - {{ action: Allow, protocol: TCP, source: {{ ports: [80, 81] }} }}
-    - {{ action: Allow, protocol: UDP, source: {{ ports: [80, 81] }} }}
-",
-        host()
-    )
-}
+use crate::world::{HOST_IFACE, IFACE, NODE_V4, POD_V4, POD_V6, World, text, within};
 
 fn attach(policy: &str) -> [&str; 6] {
     ["attach", policy, "--interface", HOST_IFACE, "--endpoint", "host"]
@@ -204,6 +155,103 @@ fn killed_while_untracked_policy_is_replaced() {
         let old = world.policy("old.yaml", &untracked(80, 81, 0));
         let new = world.policy("new.yaml", &untracked(81, 80, rules));
         kill_at_every_step(&world, &attach(&old), &attach(&new), gone_over);
+    }
+}
+
+/// Which of the ports 80, 81, 90 and 91 take connections. All are asked at once: what
+/// is denied takes its time.
+fn open(world: &World) -> [bool; 4] {
+    std::thread::scope(|scope| {
+        let asked = [80, 81, 90, 91].map(|port| scope.spawn(move || tcp(world, &format!("{POD_V4}:{port}"))));
+        asked.map(|answer| answer.join().unwrap())
+    })
+}
+
+#[test]
+fn killed_while_untracked_policy_comes_or_goes() {
+    // Each way at one hook, for it takes long: what else the hooks do, others kill.
+    for (hook, old, new, name) in [
+        ("tcx", host_with(&[80, 90]), untracked(81, 80, 0), "hook xdp attached"),
+        ("clsact", untracked(80, 81, 0), host_with(&[81, 90]), "interface in place"),
+    ] {
+        let Some(world) = World::of_host() else { return };
+        let _servers = Servers::new(&world, &[80, 81, 90, 91], &[]);
+        let old = world.policy("old.yaml", &old);
+        let new = world.policy("new.yaml", &new);
+        let old = [&attach(&old)[..], &["--hook", hook]].concat();
+        let new = [&attach(&new)[..], &["--hook", hook]].concat();
+        world.ok(&old);
+        let whole = world.pins();
+        assert_eq!(open(&world), [true, false, true, false]);
+        let mut seen = Vec::new();
+        for step in 0.. {
+            let Some((mut child, what)) = world.stopped_at(&new, step) else { break };
+            child.kill().unwrap();
+            child.wait().unwrap();
+            // Each hook has the old policy or the new one. What both allow passes
+            // whichever is where, and what both deny does not.
+            let [_, _, both, neither] = open(&world);
+            assert!(both && !neither, "{hook}, killed: {what}");
+            world.ok(&old);
+            assert_eq!(open(&world), [true, false, true, false], "{hook}, after {what}");
+            assert_eq!(world.pins(), whole, "{hook}, left behind after {what}");
+            seen.push(what);
+        }
+        assert!(seen.iter().any(|what| what.contains(name)), "{hook}, {name}: {seen:?}");
+        assert_eq!(open(&world), [false, true, true, false], "{hook}");
+        world.ok(&["detach", "--all"]);
+        assert_eq!(world.pins(), [""; 0]);
+        assert!(!world.host_command(&format!("ip link show dev {HOST_IFACE}")).contains("xdp"));
+    }
+}
+
+/// A program at XDP that passes everything, as long as the link is held.
+pub fn somebody_elses_xdp(world: &World) -> Link {
+    // r0 = XDP_PASS; exit
+    let code = [0xb7, 0, 0, 0, 2, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
+    let source = ProgramSource {
+        name: "theirs",
+        kind: ProgramKind::Xdp,
+        code: &code,
+        license: "Apache-2.0",
+        debug: DebugInfo::default(),
+    };
+    let program = Program::load(&source).unwrap();
+    within(&world.pod, || {
+        Link::create(&program, interface_index(HOST_IFACE).unwrap(), AttachPoint::Xdp).unwrap()
+    })
+}
+
+#[test]
+fn an_interface_whose_xdp_is_taken_is_refused_and_left_as_it_was() {
+    for hook in ["tcx", "clsact"] {
+        let Some(world) = World::of_host() else { return };
+        let _servers = Servers::new(&world, &[80, 90], &[]);
+        let normal = world.policy("normal.yaml", &host());
+        let policy = world.policy("host.yaml", &untracked(80, 81, 0));
+        let attach = |policy| world.polc(&[&attach(policy)[..], &["--hook", hook]].concat());
+        let theirs = somebody_elses_xdp(&world);
+        let hooked = || {
+            let qdiscs = world.host_command(&format!("tc qdisc show dev {HOST_IFACE}"));
+            world.host_command(&format!("bpftool net show dev {HOST_IFACE}")) + &qdiscs
+        };
+        let refused = || {
+            let before = (world.pins(), hooked());
+            let output = attach(&policy);
+            assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+            assert!(text(&output).contains("one program fits there"), "{}", text(&output));
+            assert_eq!((world.pins(), hooked()), before, "{hook}");
+        };
+        refused();
+        assert!(tcp(&world, &format!("{POD_V4}:80")), "{hook}: nothing is attached");
+        assert_eq!(world.pins(), [""; 0], "{hook}");
+        assert!(attach(&normal).status.success());
+        refused();
+        assert!(tcp(&world, &format!("{POD_V4}:90")) && !tcp(&world, &format!("{POD_V4}:80")), "{hook}");
+        assert_eq!(hooks(&world), [hook; 2]);
+        drop(theirs);
+        assert!(attach(&policy).status.success());
+        assert!(tcp(&world, &format!("{POD_V4}:80")), "{hook}");
     }
 }
 

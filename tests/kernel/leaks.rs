@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use polc_compiler::bpf::{Code, Insn};
+use polc_compiler::image::{self, PolicyImage, no_source_lines};
+use polc_compiler::ir::Direction;
+use polc_runtime::kernel::{AttachRequest, Dataplane, Hook, LoaderError, Policy};
 use polc_runtime::sys::bpf::{Map, ObjectKind, Program, object_ids};
 
 use crate::policies::tcp_ports;
-use crate::world::{IFACE, World, attach};
+use crate::world::{IFACE, World, attach, within};
 
 /// Ids of all programs, maps and links of the host that carry polc's names.
 fn objects() -> Vec<(ObjectKind, u32)> {
@@ -90,4 +94,67 @@ fn a_qdisc_that_was_there_stays() {
     let left = world.node_command(&format!("tc qdisc show dev {IFACE}"));
     assert!(left.contains("clsact"), "{left}");
     assert_eq!(world.node_command(&format!("tc filter show dev {IFACE} ingress")), "");
+}
+
+/// A policy that the verifier refuses: it returns what it never set.
+fn refused_by_the_verifier() -> PolicyImage {
+    PolicyImage {
+        name: "refused".into(),
+        direction: Direction::Ingress,
+        programs: vec![image::Program {
+            name: "refused".into(),
+            code: Code::new(vec![Insn::Exit]).unwrap(),
+            notes: Vec::new(),
+            labels: Vec::new(),
+        }],
+        maps: Vec::new(),
+        decisions: Vec::new(),
+        files: Vec::new(),
+        hits: Vec::new(),
+    }
+}
+
+#[test]
+fn an_attach_that_fails_leaves_nothing() {
+    let Some(world) = World::new() else { return };
+    let policy = world.policy("policy.yaml", &tcp_ports(&[80]));
+    let nowhere = world.polc(&["attach", &policy, "--interface", "none9", "--endpoint", "default/pod"]);
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert_eq!(world.pins(), [""; 0]);
+    let image = refused_by_the_verifier();
+    let attach_bad = |hook| {
+        within(&world.node, || {
+            let mut plane = Dataplane::open(world.fs.path(), Duration::ZERO).unwrap();
+            let bad = Policy { image: &image, xdp: false, sets: &[], lines: &no_source_lines };
+            let request = AttachRequest {
+                interface: IFACE,
+                endpoint: "default/pod",
+                host: false,
+                hook: Some(hook),
+                flags: 0,
+                recheck: false,
+                failsafes: &[],
+                ingress: bad,
+                egress: bad,
+                untracked_ingress: None,
+                untracked_egress: None,
+            };
+            let refused = plane.attach(&request).unwrap_err();
+            assert!(matches!(refused, LoaderError::Refused { .. }), "{refused}");
+            assert!(refused.to_string().contains("R0 !read_ok"), "{refused}");
+            plane.close().unwrap();
+        });
+    };
+    for (hook, name) in [(Hook::Tcx, "tcx"), (Hook::Clsact, "clsact")] {
+        let qdiscs = world.node_command(&format!("tc qdisc show dev {IFACE}"));
+        attach_bad(hook);
+        assert_eq!(world.pins(), [""; 0], "{name}");
+        world.attach(&policy, &["--hook", name]);
+        let before = world.pins();
+        attach_bad(hook);
+        assert_eq!(world.pins(), before, "{name}");
+        world.ok(&["detach", "--interface", IFACE]);
+        assert_eq!(world.pins(), [""; 0], "{name}");
+        assert_eq!(world.node_command(&format!("tc qdisc show dev {IFACE}")), qdiscs);
+    }
 }

@@ -1,6 +1,6 @@
 //! Policies of the tests.
 
-use crate::world::{POD_V4, POD_V6};
+use crate::world::{HOST_IFACE, POD_V4, POD_V6};
 
 /// The pod.
 fn pod() -> String {
@@ -45,5 +45,61 @@ spec:
 {rules}
 ",
         pod()
+    )
+}
+
+/// The host, and a normal policy: TCP and UDP 90 in, nothing out.
+pub fn host() -> String {
+    host_with(&[90])
+}
+
+/// The same with these ports.
+pub fn host_with(ports: &[u16]) -> String {
+    format!(
+        "apiVersion: projectcalico.org/v3
+kind: HostEndpoint
+metadata: {{ name: host, labels: {{ role: host }} }}
+spec: {{ node: host, interfaceName: {HOST_IFACE}, expectedIPs: [{POD_V4}, \"{POD_V6}\"] }}
+---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {{ name: normal }}
+spec:
+  selector: role == 'host'
+  order: 1
+  types: [Ingress, Egress]
+  ingress:
+    - {{ action: Allow, protocol: TCP, destination: {{ ports: {ports:?} }} }}
+    - {{ action: Allow, protocol: UDP, destination: {{ ports: {ports:?} }} }}
+"
+    )
+}
+
+/// The host with untracked policy: one port in and another one not, of TCP and of
+/// UDP; SSH is denied, too. Answers of the ports 80 and 81 go out. `rules` more
+/// rules say nothing of what is sent.
+pub fn untracked(open: u16, closed: u16, rules: usize) -> String {
+    let more = "    - { action: Deny, protocol: SCTP, destination: { ports: [7] } }\n".repeat(rules);
+    format!(
+        "{}---
+apiVersion: projectcalico.org/v3
+kind: GlobalNetworkPolicy
+metadata: {{ name: untracked }}
+spec:
+  selector: role == 'host'
+  order: 2
+  doNotTrack: true
+  applyOnForward: true
+  types: [Ingress, Egress]
+  ingress:
+{more}    - {{ action: Allow, protocol: TCP, destination: {{ ports: [{open}] }} }}
+    - {{ action: Allow, protocol: UDP, destination: {{ ports: [{open}] }} }}
+    - {{ action: Deny, protocol: TCP, destination: {{ ports: [{closed}, 22] }} }}
+    - {{ action: Deny, protocol: UDP, destination: {{ ports: [{closed}] }} }}
+  egress:
+{more}    - {{ action: Allow, protocol: TCP, source: {{ ports: [80, 81] }} }}
+    - {{ action: Allow, protocol: UDP, source: {{ ports: [80, 81] }} }}
+",
+        host()
     )
 }

@@ -1,8 +1,12 @@
 //! What passes and what does not.
 
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::time::Duration;
+
 use crate::policies::{calico_ingress, tcp_ports};
 use crate::traffic::{Servers, connect, echoes, ping, soon, tcp, udp};
-use crate::world::{IFACE, NODE_V4, NODE_V6, POD_V4, POD_V6, World, attach, text};
+use crate::world::{IFACE, NODE_V4, NODE_V6, POD_V4, POD_V6, World, attach, text, within};
 
 const MIXED: &str = "
     - { action: Allow, protocol: TCP, destination: { ports: [80] } }
@@ -40,6 +44,33 @@ fn tcp_udp_icmp_and_ipv6_with_tcx() {
 #[test]
 fn tcp_udp_icmp_and_ipv6_with_clsact() {
     verdicts_at("clsact");
+}
+
+#[test]
+fn errors_and_fragments_of_what_is_allowed_pass() {
+    for hook in ["tcx", "clsact"] {
+        let Some(world) = World::new() else { return };
+        soon("the link is up", || ping(&world.node, POD_V4) && ping(&world.node, POD_V6));
+        // Nothing comes in but what answers; nobody listens on the node's port 9.
+        world.attach(&world.policy("none.yaml", &tcp_ports(&[])), &["--hook", hook]);
+        assert!(!ping(&world.node, POD_V4) && !ping(&world.node, POD_V6), "{hook}");
+        for (any, far) in [("0.0.0.0:0", format!("{NODE_V4}:9")), ("[::]:0", format!("[{NODE_V6}]:9"))] {
+            let socket = within(&world.pod, || UdpSocket::bind(any).unwrap());
+            socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            socket.connect(&far).unwrap();
+            socket.send(b"hello").unwrap();
+            let answer = socket.recv(&mut [0; 16]).unwrap_err().kind();
+            assert_eq!(answer, ErrorKind::ConnectionRefused, "{hook}: port unreachable from {far}");
+        }
+        // Larger than a frame: the first fragment is decided, and the others follow it.
+        let big = |address| {
+            let ping = ["ping", "-c1", "-W0.3", "-q", "-s4000", address];
+            world.in_namespace(&ping).status.success()
+        };
+        assert!(!big(POD_V4) && !big(POD_V6), "{hook}");
+        world.attach(&world.policy("mixed.yaml", &calico_ingress(MIXED)), &[]);
+        assert!(!big(POD_V4) && big(POD_V6), "{hook}: ICMPv6 alone is allowed");
+    }
 }
 
 #[test]

@@ -86,6 +86,11 @@ impl World {
         Self::output(&self.pod, command)
     }
 
+    /// A command where polc runs.
+    pub fn in_namespace(&self, command: &[&str]) -> Output {
+        inside(&self.at).args(command).output().unwrap()
+    }
+
     fn output(namespace: &str, command: &str) -> String {
         let output = inside(namespace).args(command.split(' ')).output().unwrap();
         assert!(output.status.success(), "{command}: {output:?}");
@@ -186,6 +191,12 @@ fn inside(namespace: &str) -> Command {
 /// The arguments that attach a policy to the pod.
 pub fn attach(policy: &str) -> [&str; 6] {
     ["attach", policy, "--interface", IFACE, "--endpoint", "default/pod"]
+}
+
+/// Sends a signal, such as `-TERM`, to a child.
+pub fn signal_to(child: &Child, signal: &str) {
+    let kill = format!("kill {signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
 }
 
 pub fn text(output: &Output) -> String {

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # fetch.sh SERIES DESTINATION: puts Debian's newest cloud kernel of a series (5.10,
-# 6.1, 6.12) there as DESTINATION/vmlinuz, with its package's name in DESTINATION/package.
+# 6.1, 6.12) there as DESTINATION/vmlinuz, the modules that attaching takes in
+# DESTINATION/modules, and its package's name in DESTINATION/package.
 #
 # The mirror is the one that this machine's apt uses. Lists and packages stay in
 # apt folders below DESTINATION; the system's own are read and never written.
@@ -57,7 +58,12 @@ if [ -z "$package" ]; then
 fi
 cd "$destination"
 private apt-get download "$package" >&2
-dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x --strip-components=2 --wildcards './boot/vmlinuz-*'
+mkdir -p apt/files
+dpkg-deb --fsys-tarfile "$package"_*.deb | tar -x -C apt/files --wildcards './boot/vmlinuz-*' \
+    '*/net/veth.ko*' '*/sched/sch_ingress.ko*' '*/sched/cls_bpf.ko*'
+rm -rf modules
+mkdir modules
+find apt/files -name '*.ko*' -exec mv {} modules ';'
+mv apt/files/boot/vmlinuz-* vmlinuz
 rm -rf "$package"_*.deb apt
 echo "$package" >package
-mv vmlinuz-* vmlinuz

@@ -1,4 +1,7 @@
-//! Packs this test binary, a shell and their libraries into an initramfs.
+//! Packs this test binary, `polc`, what they run and their libraries into an initramfs.
+//!
+//! What all kernels share is made once; a kernel's modules are an archive of their own
+//! behind it, as the kernel unpacks one after the other.
 //!
 //! The format is cpio's "newc" (the kernel's Documentation/driver-api/early-userspace/
 //! buffer-format.rst): per file a header of hexadecimal fields, the name and the
@@ -12,27 +15,33 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The first program: a shell script, because mounting and powering off from it
-/// need no system calls of our own. The test runs with its usual command line.
+/// need no system calls of our own. The tests run with their usual command line.
 const INIT: &str = "#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /tmp
 mount -t bpf bpf /sys/fs/bpf
-/test --exact guest::examples --ignored --nocapture --test-threads=1
+for module in /modules/*; do insmod $module; done
+/test --exact guest::examples guest::enforcement --ignored --nocapture --test-threads=1
 echo o >/proc/sysrq-trigger
 sleep 10
 ";
 
-const DIRECTORIES: [&str; 5] = ["dev", "proc", "sys", "tmp", "root"];
-const PROGRAMS: [&str; 3] = ["/bin/sh", "/bin/mount", "/bin/sleep"];
+const DIRECTORIES: [&str; 6] = ["dev", "proc", "sys", "tmp", "root", "run"];
+const PROGRAMS: [&str; 6] =
+    ["/bin/sh", "/bin/mount", "/bin/sleep", "/sbin/ip", "/sbin/insmod", "/usr/bin/nsenter"];
 
 const MODE_DIRECTORY: u32 = 0o40755;
 const MODE_PROGRAM: u32 = 0o100755;
 const MODE_CHARACTER_DEVICE: u32 = 0o20600;
 
-/// Writes the archive.
+/// Writes what all kernels share.
 pub fn write(path: &Path) -> io::Result<()> {
     let test = stripped(&std::env::current_exe()?, &path.with_extension("test"))?;
+    // Where the tests look for it.
+    let command = Path::new(env!("CARGO_BIN_EXE_polc"));
+    let polc = stripped(command, &path.with_extension("polc"))?;
     let mut archive = Archive::default();
     for name in DIRECTORIES {
         archive.entry(name, MODE_DIRECTORY, (0, 0), b"");
@@ -47,14 +56,31 @@ pub fn write(path: &Path) -> io::Result<()> {
         files.insert(program);
     }
     files.extend(libraries(&test)?);
-    let parents: BTreeSet<&Path> = files.iter().flat_map(|file| file.ancestors().skip(1)).collect();
+    files.extend(libraries(&polc)?);
+    let all = files.iter().map(PathBuf::as_path).chain([command]);
+    let parents: BTreeSet<&Path> = all.flat_map(|file| file.ancestors().skip(1)).collect();
     for parent in parents.into_iter().filter(|p| *p != Path::new("/")) {
         archive.entry(&relative(parent), MODE_DIRECTORY, (0, 0), b"");
     }
     for file in &files {
-        archive.entry(&relative(file), MODE_PROGRAM, (0, 0), &fs::read(file)?);
+        let content = fs::read(file).map_err(|e| io::Error::other(format!("{}: {e}", file.display())))?;
+        archive.entry(&relative(file), MODE_PROGRAM, (0, 0), &content);
     }
-    fs::File::create(path)?.write_all(&archive.finish())
+    archive.entry(&relative(command), MODE_PROGRAM, (0, 0), &fs::read(&polc)?);
+    fs::write(path, archive.finish())
+}
+
+/// Writes a copy of `base` that holds the modules of a folder as well.
+pub fn add_modules(base: &Path, modules: &Path, path: &Path) -> io::Result<()> {
+    let mut archive = Archive::default();
+    archive.entry("modules", MODE_DIRECTORY, (0, 0), b"");
+    for entry in fs::read_dir(modules)? {
+        let module = entry?;
+        let name = format!("modules/{}", module.file_name().to_string_lossy());
+        archive.entry(&name, MODE_PROGRAM, (0, 0), &fs::read(module.path())?);
+    }
+    fs::copy(base, path)?;
+    fs::File::options().append(true).open(path)?.write_all(&archive.finish())
 }
 
 fn relative(path: &Path) -> String {

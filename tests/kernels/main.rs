@@ -1,19 +1,29 @@
-//! The examples on the kernels that polc promises to run on.
+//! The examples and the golden images on the kernels that polc promises to run on.
 //!
 //! Each test boots one of Debian's cloud kernels in qemu, emulated and without
-//! devices but a serial line. The virtual machine's only program is this test
-//! binary again, with the libraries that it needs: it runs [`guest::examples`]
-//! and powers off. Nothing is built a second time.
+//! devices but a serial line. The virtual machine's programs are this test binary
+//! again and `polc`, with what they need: it runs [`guest::examples`] and
+//! [`guest::enforcement`] and powers off. Nothing is built a second time.
 //!
 //! Kernels are fetched once (`fetch.sh`, 20 to 35 MB each) into target/kernels.
 //! Where that or qemu cannot be had, the tests say so and end; if
-//! `POLC_REQUIRE_QEMU` is set, they fail. Cost: about ten
+//! `POLC_REQUIRE_QEMU` is set, they fail. Cost: about forty
 //! seconds of CPU time for each kernel.
 
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
 
+mod golden;
 mod guest;
 mod initramfs;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../kernel/policies.rs"]
+mod policies;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../kernel/traffic.rs"]
+mod traffic;
+#[expect(dead_code, reason = "other tests use the rest")]
+#[path = "../kernel/world.rs"]
+mod world;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,32 +47,35 @@ fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("kernels")
 }
 
-/// The kernel image of a series, fetched if need be.
+/// The folder of a series' kernel and modules, fetched if need be.
 fn kernel(series: &str) -> Result<PathBuf, String> {
     let folder = cache().join(series);
-    let image = folder.join("vmlinuz");
-    if image.exists() {
-        return Ok(image);
+    if folder.join("vmlinuz").exists() && folder.join("modules").exists() {
+        return Ok(folder);
     }
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernels/fetch.sh");
     let out = Command::new("sh").arg(script).arg(series).arg(&folder).output();
     let out = out.map_err(|e| format!("sh: {e}"))?;
     if out.status.success() {
-        return Ok(image);
+        return Ok(folder);
     }
     Err(format!("Linux {series} could not be fetched:\n{}", String::from_utf8_lossy(&out.stderr)))
 }
 
-/// What the virtual machines start with; the same for all.
-fn machine() -> Result<&'static Path, String> {
-    static MADE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let made = MADE.get_or_init(|| {
+/// What the virtual machine of a series starts with.
+fn machine(series: &str, kernel: &Path) -> Result<PathBuf, String> {
+    static SHARED: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let failed = |e: std::io::Error| format!("initramfs: {e}");
+    let shared = SHARED.get_or_init(|| {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernels-initramfs");
-        initramfs::write(&path).map_err(|e| format!("initramfs: {e}"))?;
+        initramfs::write(&path).map_err(failed)?;
         Ok(path)
     });
-    made.as_deref().map_err(Clone::clone)
+    let shared = shared.as_deref().map_err(Clone::clone)?;
+    let path = shared.with_extension(series);
+    initramfs::add_modules(shared, &kernel.join("modules"), &path).map_err(failed)?;
+    Ok(path)
 }
 
 /// Everything that the virtual machine wrote to its serial line.
@@ -87,19 +100,21 @@ fn check(series: &str) {
     if Command::new("qemu-system-x86_64").arg("--version").output().is_err() {
         return skip("qemu-system-x86_64 is missing (Debian package qemu-system-x86)");
     }
-    let image = match kernel(series) {
-        Ok(image) => image,
+    let folder = match kernel(series) {
+        Ok(folder) => folder,
         Err(why) => return skip(&why),
     };
-    let initramfs = match machine() {
+    let initramfs = match machine(series, &folder) {
         Ok(initramfs) => initramfs,
         Err(why) => return skip(&why),
     };
-    let console = boot(&image, initramfs);
-    let report = console.lines().find(|line| line.contains(guest::AGREED));
-    let report = report.unwrap_or_else(|| panic!("Linux {series} did not agree:\n{console}"));
-    assert!(report.contains(&format!("Linux {series}.")), "{report}");
-    println!("{}", report.trim());
+    let console = boot(&folder.join("vmlinuz"), &initramfs);
+    for done in [guest::AGREED, guest::ENFORCED] {
+        let report = console.lines().find(|line| line.contains(done));
+        let report = report.unwrap_or_else(|| panic!("Linux {series} did not say `{done}`:\n{console}"));
+        assert!(report.contains(&format!("Linux {series}.")), "{report}");
+        println!("{}", report.trim());
+    }
 }
 
 #[test]

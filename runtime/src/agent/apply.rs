@@ -56,6 +56,7 @@ impl Agent {
                 .map(|untracked| untracked.as_ref().map(|u| image_name(&u.policy))),
         };
         let wanted = by_name.iter().map(|(name, request)| (name.to_string(), summary(request))).collect();
+        self.plane.forget_gone()?;
         let steps = plan(&self.attached()?, &wanted);
         let mut outcomes = Vec::new();
         for step in steps {
@@ -110,6 +111,14 @@ impl Agent {
     /// What the kernel says.
     pub fn sweep(&self) -> Result<usize, LoaderError> {
         self.view.sweep()
+    }
+
+    /// Ends. What is in force stays in force; if that is nothing, no pin is left.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn close(self) -> Result<(), LoaderError> {
+        self.plane.close()
     }
 
     fn attached(&self) -> Result<BTreeMap<String, Attached>, LoaderError> {

@@ -2,9 +2,11 @@
 //!
 //! The entry programs take an entry that is over for none, and the map makes room
 //! for new ones by itself, least recently used first; sweeping only gives memory
-//! back and keeps lists short.
+//! back and keeps lists short. An entry is looked at once more before it is deleted, as
+//! a connection may have begun anew with it; one that does between the two calls loses
+//! it, and its next packet is policy's, as where the map made room.
 //!
-//! Cost: a system call for some thousand entries, and one for each that is deleted.
+//! Cost: a system call for some thousand entries, and two for each that is deleted.
 
 use polc_compiler::abi::{
     CONNTRACK_MAP,
@@ -76,7 +78,12 @@ pub(super) fn forget(map: &Map, endpoint: u32) -> Result<usize, LoaderError> {
 fn delete(map: &Map, which: impl Fn(&Connection) -> bool) -> Result<usize, LoaderError> {
     let mut count = 0;
     for (key, connection) in entries(map)? {
-        if which(&connection) {
+        if !which(&connection) {
+            continue;
+        }
+        let value = map.lookup(&key).map_err(kernel("reading a connection"))?;
+        let value = value.and_then(|value| Value::from_bytes(&value));
+        if value.is_some_and(|value| which(&Connection { value, ..connection })) {
             count += usize::from(map.delete(&key).map_err(kernel("deleting a connection"))?);
         }
     }

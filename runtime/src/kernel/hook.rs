@@ -127,6 +127,14 @@ pub(super) fn linked(ifindex: u32, pin: &Path) -> Option<u32> {
     (info.ifindex == ifindex).then_some(info.program)
 }
 
+/// Takes an attachment's links off their hooks now. Removing the pins does it, too, a
+/// moment later: what fails here is left to that.
+pub(super) fn detach_links(pins: &Path) {
+    for pin in [link_pin(pins, Way::In), link_pin(pins, Way::Out), xdp_link_pin(pins)] {
+        let _ = Link::open(&pin).and_then(|link| link.detach());
+    }
+}
+
 /// Where a link is pinned in an attachment's folder.
 pub(super) fn link_pin(pins: &Path, way: Way) -> std::path::PathBuf {
     pins.join(format!("link_{}", way.name()))

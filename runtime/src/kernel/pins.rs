@@ -75,6 +75,12 @@ impl Pins {
     }
 }
 
+/// Whether something is there. Where one may not look, that is an error, and not
+/// nothing.
+pub(super) fn is_there(path: &Path) -> Result<bool, LoaderError> {
+    path.try_exists().map_err(file(path))
+}
+
 /// Names in a folder, in byte order; none if it is not there.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>, LoaderError> {
     let entries = match fs::read_dir(folder) {

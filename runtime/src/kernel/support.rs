@@ -8,7 +8,7 @@ use super::hook::Hook;
 use crate::sys::bpf::{
     AttachPoint, DebugInfo, Link, Map, MapDefinition, Program, ProgramKind, ProgramSource,
 };
-use crate::sys::{SyscallError, is_bpffs, mount_bpffs};
+use crate::sys::{SyscallError, is_bpffs, lift_memory_limit, mount_bpffs};
 
 /// What operators of such agents look for in a log, at start.
 pub const ENABLED: &str = "BPF enabled, starting BPF endpoint manager and map manager.";
@@ -40,6 +40,7 @@ pub struct Support {
 /// [`LoaderError::Unsupported`] with everything that is missing.
 pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
     let mut missing = Vec::new();
+    lift_memory_limit();
     capabilities(&mut missing);
     match tiny() {
         Ok(program) => {
@@ -47,7 +48,7 @@ pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
             pins(bpffs, mount, &mut missing);
             if missing.is_empty() {
                 let hook = if has_tcx(&program) { Hook::Tcx } else { Hook::Clsact };
-                return Ok(Support { release: release(), hook, jit: has_jit() });
+                return Ok(Support { release: release(), hook, jit: is_compiled(&program) });
             }
         }
         Err(e) => missing.push(match e.io_error.raw_os_error() {
@@ -69,6 +70,17 @@ pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
 pub(super) fn best_hook() -> Result<Hook, LoaderError> {
     let program = tiny().map_err(kernel("loading a small program"))?;
     Ok(if has_tcx(&program) { Hook::Tcx } else { Hook::Clsact })
+}
+
+/// tcx, which somebody asked for by name.
+pub(super) fn require_tcx() -> Result<Hook, LoaderError> {
+    match best_hook()? {
+        Hook::Tcx => Ok(Hook::Tcx),
+        Hook::Clsact => {
+            let what = format!("tcx links (6.6; this is {}): take the hook clsact, or auto", release());
+            Err(LoaderError::Unsupported { missing: vec![what] })
+        }
+    }
 }
 
 /// Asks for a link to no interface: a kernel with tcx looks for the interface.
@@ -120,7 +132,11 @@ fn features(missing: &mut Vec<String>) {
         let max_entries = if kind == 27 { 4096 * 16 } else { 1 };
         let definition = MapDefinition { kind, key_size, value_size, max_entries, flags };
         if let Err(e) = Map::create("polc_probe", &definition) {
-            missing.push(format!("{what}: {}", e.io_error));
+            let limit = match e.io_error.raw_os_error() {
+                Some(libc::EPERM) => "; before 5.11 it also takes CAP_SYS_RESOURCE or `ulimit -l unlimited`",
+                _ => "",
+            };
+            missing.push(format!("{what}: {}{limit}", e.io_error));
         }
     }
     let definition = MapDefinition { kind: 1, key_size: 4, value_size: 4, max_entries: 1, flags: 0 };
@@ -150,7 +166,8 @@ fn release() -> String {
         .map_or_else(|_| "this kernel".into(), |r| r.trim().into())
 }
 
-/// A kernel without the switch always compiles.
-fn has_jit() -> bool {
-    std::fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").map_or(true, |on| on.trim() != "0")
+/// Whether the kernel made machine code of a program. Its switch does not say so in
+/// other network namespaces than the first.
+fn is_compiled(program: &Program) -> bool {
+    program.info().is_ok_and(|info| info.jited_bytes > 0)
 }

@@ -7,7 +7,7 @@ use polc_compiler::abi;
 use polc_compiler::ir::Direction;
 
 use super::dataplane::netns;
-use super::error::{LoaderError, kernel};
+use super::error::{LoaderError, file, kernel};
 use super::hook::{self, Way};
 use super::image::{map_pin, program_pin};
 use super::live::MARK;
@@ -65,10 +65,13 @@ impl View {
     /// Looks under a bpffs.
     ///
     /// # Errors
-    /// [`LoaderError::Version`] for pins of another version; what the kernel says.
+    /// [`LoaderError::File`] where there is no such folder, or one that may not be
+    /// looked into; [`LoaderError::Version`] for pins of another version; what the
+    /// kernel says.
     pub fn new(bpffs: &Path) -> Result<Self, LoaderError> {
         let pins = Pins::new(bpffs);
-        if pins.abi().exists() {
+        std::fs::metadata(bpffs).map_err(file(bpffs))?;
+        if pins::is_there(&pins.abi())? {
             let version = |found: String| LoaderError::Version {
                 folder: pins.root().to_owned(),
                 found,

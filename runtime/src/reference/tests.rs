@@ -262,8 +262,27 @@ fn connections_outlive_their_policy_unless_it_is_asked_again() {
     assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), kept, "and for both directions");
     let mut engine = replaced(true, Verdict::Deny, Verdict::Allow);
     assert_eq!(reason(&mut engine, Egress, &udp(Egress, 0)), (Verdict::Deny, abi::REASON_POLICY));
-    engine.options.recheck = false;
-    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Allow, abi::REASON_POLICY), "gone");
+    let answer = reason(&mut engine, Ingress, &udp(Ingress, 0));
+    assert_eq!(answer, (Verdict::Deny, abi::REASON_POLICY), "an answer opens nothing");
+    engine.replace_policy(Attachment(0), fixed(Verdict::Allow));
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), (Verdict::Allow, abi::REASON_POLICY));
+    assert_eq!(reason(&mut engine, Ingress, &udp(Ingress, 0)), kept, "allowed again");
+}
+
+#[test]
+fn a_denied_connection_is_known_until_its_time_is_over() {
+    let mut engine = replaced(true, Verdict::Deny, Verdict::Allow);
+    let at = |engine: &mut Reference, seconds: u64, direction| {
+        let found = evaluate(engine, direction, &udp(direction, 0), seconds * SECOND);
+        assert_eq!(found.reason, abi::REASON_POLICY);
+        found.verdict
+    };
+    // Sent at 1 s and unanswered: 60 s, which what is denied does not lengthen.
+    for seconds in [2, 30, 61] {
+        assert_eq!(at(&mut engine, seconds, Egress), Verdict::Deny);
+        assert_eq!(at(&mut engine, seconds, Ingress), Verdict::Deny);
+    }
+    assert_eq!(at(&mut engine, 62, Ingress), Verdict::Allow);
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl Tracking {
         Known::Verdict(Verdict::Allow)
     }
 
-    /// Policy decided anew about a packet whose connection is there.
+    /// Policy decided anew about a packet whose connection is there. One that is denied
+    /// is still known by who opened it, until its time is over.
     pub(super) fn renewed(
         &mut self,
         endpoint: u32,
@@ -139,8 +140,9 @@ impl Tracking {
         self.remember_fragment(datagram(endpoint, direction, headers), headers, now, verdict);
         let Some(peers) = peers(endpoint, direction, headers) else { return };
         if verdict == Verdict::Deny {
-            self.connections.remove(&peers);
-        } else if let Some(connection) = self.connections.get_mut(&peers) {
+            return;
+        }
+        if let Some(connection) = self.connections.get_mut(&peers) {
             connection.generation = generation;
             connection.see(direction, headers, now);
         }

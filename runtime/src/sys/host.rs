@@ -55,6 +55,16 @@ pub fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// Lets this process lock as much memory as it likes. Before 5.11, maps and programs
+/// count as such, and the usual limit holds none of polc's tables; later kernels
+/// account for them elsewhere. Without CAP_SYS_RESOURCE nothing changes, and where the
+/// limit matters making a map says so.
+pub fn lift_memory_limit() {
+    let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: a struct of two numbers, which is read.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+}
+
 /// Returns when every RCU reader that runs now has finished; programs are such
 /// readers while they decide a packet. Some ms.
 ///

@@ -18,10 +18,14 @@ mod map_writer;
 mod netlink;
 #[cfg(target_os = "linux")]
 mod privileged;
+#[cfg(target_os = "linux")]
+mod signals;
 
 pub use arena::{ArenaError, LowArena};
 #[cfg(target_os = "linux")]
-pub use host::{interface_index, interface_name, monotonic_ns, possible_cpus, rcu_barrier};
+pub use host::{
+    interface_index, interface_name, lift_memory_limit, monotonic_ns, possible_cpus, rcu_barrier,
+};
 pub(crate) use machine::{HELPER_ENTER, HELPERS};
 pub use machine::{Helpers, Machine, MachineError, Stack, VmEngine};
 #[cfg(target_os = "linux")]
@@ -30,6 +34,8 @@ pub use map_writer::MapWriter;
 pub use netlink::RouteSocket;
 #[cfg(target_os = "linux")]
 pub use privileged::{CpuPin, PrivateBpfFs, enter_network_namespace, is_bpffs, mount_bpffs};
+#[cfg(target_os = "linux")]
+pub use signals::Termination;
 
 /// A system call failed; `source()` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]

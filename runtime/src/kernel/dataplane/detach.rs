@@ -57,7 +57,17 @@ impl Dataplane {
                     .map_err(kernel(format!("detaching from {}", record.interface)))?;
             }
         }
+        hook::detach_links(folder);
         pins::remove(folder)
+    }
+
+    /// Gives the right to change attachments back, and leaves no pin if nothing is
+    /// attached: one that is dropped instead leaves the shared maps then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn close(self) -> Result<(), LoaderError> {
+        self.remove_if_empty()
     }
 
     /// Removes everything when nothing is attached.
@@ -73,10 +83,11 @@ impl Dataplane {
 /// Detaches everything and removes every pin, whatever version made it.
 ///
 /// # Errors
-/// [`LoaderError::Busy`]; else what the kernel says.
+/// [`LoaderError::Busy`]; [`LoaderError::File`] for a folder that may not be looked
+/// into; else what the kernel says.
 pub fn detach_all(bpffs: &Path, wait: Duration) -> Result<u32, LoaderError> {
     let pins = Pins::new(bpffs);
-    if !pins.root().exists() {
+    if !pins::is_there(pins.root())? {
         return Ok(0);
     }
     let _lock = Lock::take(pins.root(), wait)?;
@@ -94,6 +105,7 @@ pub fn detach_all(bpffs: &Path, wait: Duration) -> Result<u32, LoaderError> {
                 }
                 count += 1;
             }
+            hook::detach_links(&folder.join(&name));
         }
     }
     pins::remove(pins.root())?;

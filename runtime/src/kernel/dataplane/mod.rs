@@ -30,6 +30,7 @@ use super::pins::{self, Pins};
 use super::record::{self, AbiRecord, InterfaceRecord};
 use super::step::step;
 use crate::sys::bpf::{Map, Program};
+use crate::sys::lift_memory_limit;
 
 pub use attach::{AttachReport, AttachRequest, Failsafe, Untracked};
 pub use detach::detach_all;
@@ -60,6 +61,7 @@ impl Dataplane {
     /// `wait`; [`LoaderError::Version`] and [`LoaderError::Shape`] for pins of
     /// another version; else what the kernel says.
     pub fn open(bpffs: &Path, wait: Duration) -> Result<Self, LoaderError> {
+        lift_memory_limit();
         let pins = Pins::new(bpffs);
         let lock = Lock::take(pins.root(), wait)?;
         let entry = Entry::parse(crate::ENTRY_OBJECT)?;

@@ -17,6 +17,27 @@ use crate::kernel::record::{self, InterfaceRecord};
 use crate::sys::interface_name;
 
 impl Dataplane {
+    /// Removes attachments of interfaces that are gone, as every start does: for a
+    /// process that lives longer than they. A few system calls for each attachment.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn forget_gone(&mut self) -> Result<(), LoaderError> {
+        if self.remove_gone()? > 0 { self.collect() } else { Ok(()) }
+    }
+
+    fn remove_gone(&self) -> Result<usize, LoaderError> {
+        let mut count = 0;
+        for (place, record) in self.records()? {
+            if record.netns == self.netns && self.is_gone(&record, &place) {
+                self.retire(&place, &record)?;
+                self.release(&record)?;
+                count += 1;
+            }
+        }
+        Ok(count)
+    }
+
     pub(super) fn repair(&mut self) -> Result<(), LoaderError> {
         let staging = self.pins.staging();
         if let Some(record) = staged_record(&staging.join("gone")) {
@@ -27,13 +48,9 @@ impl Dataplane {
         if let Some(record) = staged_record(&staging.join("interface")) {
             self.retire(&staging.join("interface"), &record)?;
         }
+        self.remove_gone()?;
         for (place, record) in self.records()? {
             if record.netns != self.netns {
-                continue;
-            }
-            if self.is_gone(&record, &place) {
-                self.retire(&place, &record)?;
-                self.release(&record)?;
                 continue;
             }
             for direction in [Direction::Ingress, Direction::Egress] {

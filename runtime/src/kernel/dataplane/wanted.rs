@@ -8,6 +8,7 @@ use super::attach::{AttachRequest, Untracked};
 use super::slots::{FreeSlots, free_endpoint};
 use super::{Dataplane, now};
 use crate::kernel::error::LoaderError;
+use crate::kernel::hook::Hook;
 use crate::kernel::image::{Policy, install};
 use crate::kernel::record::{InterfaceRecord, Place, UntrackedEgress, UntrackedIngress};
 use crate::kernel::support;
@@ -48,9 +49,11 @@ impl Dataplane {
             Some(old) => (old.endpoint_id, [old.ingress.slot, old.egress.slot]),
             None => (free_endpoint(records), [free.take()?, free.take()?]),
         };
-        let hook = match request.hook.or(old.map(|o| o.hook)) {
-            Some(hook) => hook,
-            None => support::best_hook()?,
+        let hook = match (request.hook, old.map(|o| o.hook)) {
+            (None, Some(hook)) => hook,
+            (None, None) => support::best_hook()?,
+            (Some(Hook::Tcx), before) if before != Some(Hook::Tcx) => support::require_tcx()?,
+            (Some(hook), _) => hook,
         };
         let untracked_ingress = match (&request.untracked_ingress, images.untracked_ingress) {
             (Some(wanted), Some(image)) => {
