@@ -111,6 +111,7 @@ fn refused_by_the_verifier() -> PolicyImage {
         decisions: Vec::new(),
         files: Vec::new(),
         hits: Vec::new(),
+        considered: Vec::new(),
     }
 }
 
