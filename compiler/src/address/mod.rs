@@ -158,11 +158,18 @@ impl AddressTables {
                 max_entries: (size / u64::from(value_words)) as u32,
                 flags: F_MMAPABLE,
                 entries: Vec::new(),
-                dense: words.iter().flat_map(|word| word.to_le_bytes()).collect(),
+                dense: bytes(words),
             }
         };
         present.zip(&self.words).map(spec).collect()
     }
+}
+
+/// Words as they lie in a map.
+fn bytes(words: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![0; words.len() * 4];
+    bytes.chunks_exact_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+    bytes
 }
 
 fn build4(

@@ -10,10 +10,10 @@
 //! bucket:         (column << 22 | class) × multiplier >> (64 − bits)
 //! ```
 //!
-//! Cost: for each class the columns in which one of its sets changes a condition;
-//! never rules times classes.
+//! Cost: for each class the columns in which one of its sets changes a condition, and
+//! the places of that condition there; never rules times classes.
 
-use super::column::{Item, Partition};
+use super::column::{Act, Item, Partition};
 use super::condition::{Cond, Postings};
 use super::outcome::{Outcomes, Word, evaluate};
 use super::{Choice, Limits, Side, Unfit};
@@ -36,6 +36,11 @@ const SMALL: u64 = 64 << 10;
 /// Else it may take this many times as much as a sparse one, up to [`LARGE`].
 const DENSE_FACTOR: u64 = 4;
 const LARGE: u64 = 8 << 20;
+/// Most bytes of a table that is taken for the fastest: beyond, no cache holds what
+/// packets find in it.
+const FASTEST: u64 = 32 << 20;
+/// Bytes of a bucket.
+const BUCKET: u64 = SLOTS as u64 * 8;
 /// Most changed conditions of columns, summed over classes, that are looked at.
 const MAX_CHANGES: u64 = 40_000_000;
 
@@ -103,7 +108,15 @@ pub fn fill(
     if side.is_none() {
         return Ok(Cells { side, defaults, table: Table::None });
     }
-    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes)?;
+    let dense = dense_bytes(columns, outcomes, limits);
+    // Where a dense table may be taken, there are never too many cells.
+    let max = match choice {
+        Choice::Fastest if dense > LARGE => limits.max_table_bytes.min(FASTEST),
+        Choice::Sparse => limits.max_table_bytes,
+        _ if dense <= limits.max_table_bytes => u64::MAX,
+        _ => limits.max_table_bytes,
+    };
+    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes, max)?;
     let table = lay_out(&cells, &defaults, classes, outcomes, choice, limits)?;
     Ok(Cells { side, defaults, table })
 }
@@ -160,6 +173,115 @@ impl Uses {
     }
 }
 
+/// Finds the cells of one class after the other.
+struct Search<'a> {
+    partition: &'a Partition,
+    truth: &'a [bool],
+    uses: Uses,
+    /// Places of each column whose condition holds by default, ascending.
+    held: Vec<Vec<u32>>,
+    /// Columns in which a rule logs or passes: more than the first item that holds counts.
+    winding: Vec<bool>,
+    /// What the class at hand changes, by column.
+    changes: Vec<Change>,
+    /// Its columns, each once.
+    touched: Vec<u32>,
+    /// Its changed places in winding columns.
+    places: Vec<(u32, u32)>,
+    /// Places that hold by default, and not for it.
+    lost: Vec<(u32, u32)>,
+}
+
+#[derive(Copy, Clone, Default)]
+struct Change {
+    /// The class that this is about.
+    class: u32,
+    /// First place that holds for it and not by default; [`NO_PLACE`] if none does.
+    gained: u32,
+    /// Whether the first place that holds by default does not for it.
+    lost_first: bool,
+}
+
+const NO_PLACE: u32 = u32::MAX;
+
+impl<'a> Search<'a> {
+    fn new(partition: &'a Partition, side: Option<Side>, truth: &'a [bool]) -> Self {
+        let columns = partition.columns.len();
+        let held = |column: usize| {
+            let items = (0..).zip(partition.items_of(column));
+            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
+            held.map(|(place, _)| place).collect()
+        };
+        let winds =
+            |column: usize| partition.items_of(column).any(|item| !matches!(item.act, Act::Decide(_)));
+        Self {
+            partition,
+            truth,
+            uses: Uses::new(partition, side),
+            held: (0..columns).map(held).collect(),
+            winding: (0..columns).map(winds).collect(),
+            changes: vec![Change { class: u32::MAX, ..Change::default() }; columns],
+            touched: Vec::new(),
+            places: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// Takes a class's changed conditions in; how many uses of them there are.
+    fn take(&mut self, class: Class, changed: &[Cond]) -> u64 {
+        self.touched.clear();
+        self.places.clear();
+        self.lost.clear();
+        let mut uses = 0;
+        for cond in changed {
+            let holds = self.truth[cond.as_u32() as usize];
+            for (column, place) in self.uses.of(*cond) {
+                uses += 1;
+                let change = &mut self.changes[*column as usize];
+                if change.class != class.as_u32() {
+                    *change = Change { class: class.as_u32(), gained: NO_PLACE, lost_first: false };
+                    self.touched.push(*column);
+                }
+                if self.winding[*column as usize] {
+                    self.places.push((*column, *place));
+                } else if holds {
+                    change.lost_first |= self.held[*column as usize].first() == Some(place);
+                    self.lost.push((*column, *place));
+                } else {
+                    change.gained = change.gained.min(*place);
+                }
+            }
+        }
+        self.touched.sort_unstable();
+        self.places.sort_unstable();
+        self.lost.sort_unstable();
+        uses
+    }
+
+    /// The word of the class in a column that it touches, by ascending columns.
+    fn word(&self, column: u32, outcomes: &mut Outcomes) -> Word {
+        let items = &self.partition.columns[column as usize];
+        let item = |place: u32| &self.partition.items[items[place as usize] as usize];
+        let held = &self.held[column as usize];
+        if self.winding[column as usize] {
+            let start = self.places.partition_point(|(other, _)| *other < column);
+            let end = self.places.partition_point(|(other, _)| *other <= column);
+            return evaluate(merged(held, &self.places[start..end]).map(item), outcomes).unwrap_or(Word(0));
+        }
+        let change = self.changes[column as usize];
+        let first = match change.lost_first {
+            false => held.first(),
+            true => held.iter().find(|place| self.lost.binary_search(&(column, **place)).is_err()),
+        };
+        let first = first.map_or(change.gained, |held| change.gained.min(*held));
+        if first == NO_PLACE {
+            return Word(0);
+        }
+        evaluate([item(first)], outcomes).unwrap_or(Word(0))
+    }
+}
+
+/// All cells, unless their table is sure to take more than `max` bytes.
 fn changed_cells(
     partition: &Partition,
     classes: &AddressClasses,
@@ -167,39 +289,27 @@ fn changed_cells(
     truth: &[bool],
     defaults: &[Word],
     outcomes: &mut Outcomes,
+    max: u64,
 ) -> Result<Vec<Cell>, Unfit> {
-    let uses = Uses::new(partition, side);
-    // Places of each column whose condition holds by default, ascending.
-    let held: Vec<Vec<u32>> = (0..partition.columns.len())
-        .map(|column| {
-            let items = (0..).zip(partition.items_of(column));
-            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
-            held.map(|(place, _)| place).collect()
-        })
-        .collect();
+    let mut search = Search::new(partition, side, truth);
     let mut postings = Postings::new(&partition.conditions, classes);
-    let (mut changed, mut places, mut work) = (Vec::new(), Vec::new(), 0);
+    let (mut changed, mut work) = (Vec::new(), 0);
     let mut cells = Vec::new();
     for class in classes.classes() {
         postings.changed(classes.sets_of(class), &mut changed);
-        places.clear();
-        for cond in &changed {
-            places.extend_from_slice(uses.of(*cond));
-        }
-        work += places.len() as u64;
+        work += search.take(class, &changed);
         if work > MAX_CHANGES {
             return Err(Unfit::Work { max: MAX_CHANGES });
         }
-        places.sort_unstable();
-        for of_column in places.chunk_by(|a, b| a.0 == b.0) {
-            let column = of_column[0].0;
-            let ids = &partition.columns[column as usize];
-            let items = merged(&held[column as usize], of_column);
-            let items = items.map(|place| &partition.items[ids[place as usize] as usize]);
-            let word = evaluate(items, outcomes).unwrap_or(Word(0));
-            if word != defaults[column as usize] {
-                cells.push(Cell { class, column, word });
+        for column in &search.touched {
+            let word = search.word(*column, outcomes);
+            if word != defaults[*column as usize] {
+                cells.push(Cell { class, column: *column, word });
             }
+        }
+        let given = sparse_bytes(cells.len());
+        if given > max {
+            return Err(Unfit::TooLarge { given, max });
         }
     }
     Ok(cells)
@@ -233,10 +343,8 @@ fn lay_out(
     limits: &Limits,
 ) -> Result<Table, Unfit> {
     let narrow = outcomes.are_narrow();
-    let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
-    let dense = value * u64::from(limits.classes);
-    let buckets = (cells.len() as u64).max(1).next_power_of_two();
-    let sparse = buckets * SLOTS as u64 * 8;
+    let dense = dense_bytes(defaults.len(), outcomes, limits);
+    let sparse = sparse_bytes(cells.len());
     let fits_slot =
         outcomes.count() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
     let small = dense <= SMALL || dense <= LARGE.min(DENSE_FACTOR * sparse);
@@ -250,15 +358,16 @@ fn lay_out(
         }
         return Ok(Table::Dense { words, narrow });
     }
-    let mut bits = buckets.trailing_zeros().max(1);
+    let mut bits = buckets(cells.len()).trailing_zeros();
     loop {
-        let bytes = (SLOTS as u64 * 8) << bits;
+        let bytes = BUCKET << bits;
         if bytes > limits.max_table_bytes {
             return Err(Unfit::TooLarge { given: bytes, max: limits.max_table_bytes });
         }
+        let mut slots = vec![0; SLOTS << bits];
         for try_number in 0..TRIES {
             let multiplier = MULTIPLIER.wrapping_mul(2 * try_number + 1);
-            if let Some(slots) = slots(cells, bits, multiplier) {
+            if place(cells, bits, multiplier, &mut slots) {
                 return Ok(Table::Sparse { slots, bits, multiplier });
             }
         }
@@ -266,16 +375,37 @@ fn lay_out(
     }
 }
 
-/// Buckets of all cells; `None` if one of them overflows.
-fn slots(cells: &[Cell], bits: u32, multiplier: u64) -> Option<Vec<u64>> {
-    let mut slots = vec![0; SLOTS << bits];
-    for cell in cells {
+/// Bytes of a dense table with room for all classes.
+fn dense_bytes(columns: usize, outcomes: &Outcomes, limits: &Limits) -> u64 {
+    let word = if outcomes.are_narrow() { 2 } else { 4 };
+    (columns as u64 * word).next_multiple_of(8) * u64::from(limits.classes)
+}
+
+/// Buckets that are tried first: one for a cell or two, which are four slots each.
+fn buckets(cells: usize) -> u64 {
+    (cells as u64).next_power_of_two().max(2)
+}
+
+/// Bytes of these.
+fn sparse_bytes(cells: usize) -> u64 {
+    buckets(cells) * BUCKET
+}
+
+/// Puts all cells into empty buckets. If one of them overflows, all are empty again.
+fn place(cells: &[Cell], bits: u32, multiplier: u64, slots: &mut [u64]) -> bool {
+    for (i, cell) in cells.iter().enumerate() {
         let key = key(cell.class, cell.column);
         let at = bucket(key, bits, multiplier);
-        let free = slots[at..at + SLOTS].iter().position(|slot| *slot == 0)?;
+        let Some(free) = slots[at..at + SLOTS].iter().position(|slot| *slot == 0) else {
+            for cell in &cells[..i] {
+                let at = bucket(self::key(cell.class, cell.column), bits, multiplier);
+                slots[at..at + SLOTS].fill(0);
+            }
+            return false;
+        };
         slots[at + free] = key | u64::from(cell.word.0 + 1) << (CLASS_BITS + COLUMN_BITS);
     }
-    Some(slots)
+    true
 }
 
 fn key(class: Class, column: u32) -> u64 {

@@ -35,7 +35,7 @@ mod text;
 
 use crate::address::{AddressError, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
-use crate::dispatch::{self, Choice, Limits, Side, Unfit};
+use crate::dispatch::{self, Choice, Limits, Side, Tables, Unfit};
 use crate::image::{MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
@@ -189,15 +189,12 @@ impl EmitError {
 /// # Errors
 /// See [`EmitError`].
 pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
-    let min = FIXED_SLOTS + PIECE_SLOTS;
-    if !(min..=MAX_SLOTS).contains(&options.max_slots) {
-        return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
-    }
+    check_budget(options)?;
     let classes = classify(ir);
     if options.form != Form::Chain {
         match flat(ir, &classes, options) {
             Err(EmitError::Form(_) | EmitError::Address(_)) if options.form == Form::Auto => {}
-            done => return done,
+            done => return done.map(|tables| tables.image),
         }
     }
     let mut ir = ir.clone();
@@ -206,8 +203,29 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
     emit_planned(&ir, &classes, &plan, options)
 }
 
+/// A policy as tables.
+pub(crate) struct TableImage {
+    pub image: PolicyImage,
+    /// Whether the order of rules says which of them are found first.
+    pub is_ordered: bool,
+}
+
+/// As [`emit`], as tables or not at all.
+pub(crate) fn emit_tables(ir: &PolicyIr, options: &EmitOptions) -> Result<TableImage, EmitError> {
+    check_budget(options)?;
+    flat(ir, &classify(ir), options)
+}
+
+fn check_budget(options: &EmitOptions) -> Result<(), EmitError> {
+    let min = FIXED_SLOTS + PIECE_SLOTS;
+    match options.max_slots {
+        slots if (min..=MAX_SLOTS).contains(&slots) => Ok(()),
+        given => Err(EmitError::Budget { given, min, max: MAX_SLOTS }),
+    }
+}
+
 /// Emits a policy as tables.
-fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<TableImage, EmitError> {
     let choice = match options.form {
         Form::Auto | Form::Chain => Choice::Fastest,
         Form::Cells => Choice::Cells,
@@ -228,7 +246,8 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    Ok(image(ir, vec![program], maps, hits))
+    let is_ordered = matches!(&dispatch.tables, Tables::Bits(bits) if bits.is_ordered());
+    Ok(TableImage { image: image(ir, vec![program], maps, hits), is_ordered })
 }
 
 fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Vec<Decision>>) -> PolicyImage {
