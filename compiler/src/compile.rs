@@ -1,5 +1,10 @@
 //! The back half of the compiler in one call: verify, optimise, plan, emit.
 //!
+//! Tables come first and the order of rules later: a policy that tables hold takes
+//! [`prepare`] only, in time that is linear in its rules. All passes run for what
+//! becomes a chain of rules, for what tables do not hold as it is, and for bits of
+//! several blocks with a profile, where hot rules belong into the first block.
+//!
 //! ```
 //! # use polc_compiler::{compile::{compile, CompileOptions}, ir};
 //! # let policy = ir::generate::policy(1, &ir::generate::Shape::default());
@@ -8,10 +13,10 @@
 //! # Ok::<(), polc_compiler::compile::CompileError>(())
 //! ```
 
-use crate::emit::{EmitError, EmitOptions, Form, emit};
+use crate::emit::{EmitError, EmitOptions, Form, emit, emit_tables, is_direct_cheaper};
 use crate::image::PolicyImage;
 use crate::ir::{PolicyIr, VerifyErrors};
-use crate::passes::{OptOptions, Profile, optimize};
+use crate::passes::{OptOptions, Profile, Pruned, optimize, prepare};
 
 /// How to compile.
 #[derive(Clone, Debug)]
@@ -71,10 +76,31 @@ impl From<EmitError> for CompileError {
 pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
     let passes =
         OptOptions { level: options.level, profile: options.profile.clone(), verify: options.verify };
-    optimize(&mut ir, &passes)?;
     let mut limits = options.limits;
     if options.level == 0 && limits.form == Form::Auto {
         limits.form = Form::Chain;
+    }
+    if options.level == 0 || matches!(limits.form, Form::Chain | Form::Direct) {
+        optimize(&mut ir, &passes)?;
+        return Ok(emit(&ir, &limits)?);
+    }
+    let is_profiled = options.level >= 2 && options.profile.is_some();
+    prepare(&mut ir, &passes)?;
+    let unfit = match emit_tables(&ir, &limits) {
+        Ok(tables) if tables.is_ordered && is_profiled => None,
+        // Compares go rule by rule.
+        Ok(tables) if limits.form == Form::Auto && is_direct_cheaper(&ir, &tables.image) => None,
+        Ok(tables) => return Ok(tables.image),
+        Err(error) if error.is_limit() => Some(error),
+        Err(error) => return Err(error.into()),
+    };
+    let done = optimize(&mut ir, &passes)?;
+    let is_smaller = done.pruned != Pruned::default() || done.pruned_again != Pruned::default();
+    match unfit {
+        Some(error) if limits.form != Form::Auto && !is_smaller => return Err(error.into()),
+        // What did not fit tables does not now.
+        Some(_) if !is_smaller => limits.form = Form::Chain,
+        _ => {}
     }
     Ok(emit(&ir, &limits)?)
 }

@@ -157,7 +157,8 @@ impl Args {
         Ok(text)
     }
 
-    /// The IR that the programs were emitted from.
+    /// The policy as all passes of the level leave it, which is what a chain of rules is
+    /// emitted from; tables take the passes that they gain from.
     fn optimized(&self, program: &Program) -> Result<PolicyIr, Failure> {
         let mut ir = program.ir.clone();
         let options =

@@ -190,7 +190,8 @@ fn place(shape: &Shape, entries: &[Entry]) -> Option<Vec<u32>> {
         for (slot, entry) in owners.iter().enumerate().filter(|(_, o)| **o != FREE) {
             let entry = &entries[*entry as usize];
             let at = shape.key_word(line as u32, slot);
-            words[at..at + shape.keys.words()].copy_from_slice(&entry.key[..shape.keys.words()]);
+            // One to four words: less than a call to copy them.
+            words[at..].iter_mut().zip(entry.key).take(shape.keys.words()).for_each(|(to, from)| *to = from);
             words[shape.value_word(line as u32, slot)] = entry.value;
             let first = shape.line(&entry.key, 0, entry.length);
             if first as usize != line {
@@ -201,6 +202,13 @@ fn place(shape: &Shape, entries: &[Entry]) -> Option<Vec<u32>> {
     Some(words)
 }
 
+/// Gives an entry a free slot of a line, if there is one.
+fn take(slots: usize, owner: &mut [u32], line: u32, entry: u32) -> bool {
+    let line = &mut owner[line as usize * slots..][..slots];
+    let free = line.iter_mut().find(|owner| **owner == FREE);
+    free.map(|owner| *owner = entry).is_some()
+}
+
 /// Gives an entry a slot, moving others as it takes.
 fn settle(shape: &Shape, entries: &[Entry], owner: &mut [u32], entry: u32) -> Option<()> {
     let slots = shape.keys.slots();
@@ -208,17 +216,17 @@ fn settle(shape: &Shape, entries: &[Entry], owner: &mut [u32], entry: u32) -> Op
     let mut avoid = u32::MAX;
     for turn in 0..MOVES {
         let line = |which| shape.line(&entries[entry as usize].key, which, entries[entry as usize].length);
-        let lines = [line(0), line(1)];
-        for line in lines {
-            let at = line as usize * slots;
-            if let Some(free) = (at..at + slots).find(|i| owner[*i] == FREE) {
-                owner[free] = entry;
-                return Some(());
-            }
+        let first = line(0);
+        if take(slots, owner, first, entry) {
+            return Some(());
+        }
+        let second = line(1);
+        if take(slots, owner, second, entry) {
+            return Some(());
         }
         // Both are full: one key of the line that this one was not driven from
         // has to go to its other line.
-        let line = if lines[0] == avoid { lines[1] } else { lines[0] };
+        let line = if first == avoid { second } else { first };
         let victim =
             line as usize * slots + (mix(u64::from(turn) ^ u64::from(entry)) % slots as u64) as usize;
         avoid = line;

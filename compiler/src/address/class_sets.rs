@@ -1,14 +1,11 @@
 //! Classes as lists of sets, each list once.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::BuildHasher;
 
 use cranelift_entity::EntityRef;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::classify::{Class, SetBit};
-
-/// Hashing with fixed keys: nothing here depends on a run.
-type Hashing = BuildHasherDefault<DefaultHasher>;
 
 /// Distinct ascending lists of sets, numbered in order of appearance; class 0 is
 /// the empty list. Cost of a list: its length, plus one entry in a hash table.
@@ -19,7 +16,7 @@ pub(super) struct ClassSets {
     /// Where each class's list ends.
     ends: Vec<usize>,
     /// The last class with a list of that hash.
-    by_hash: HashMap<u64, Class, Hashing>,
+    by_hash: FxHashMap<u64, Class>,
     /// The class before one with the same hash; itself if there is none.
     before: Vec<Class>,
 }
@@ -35,7 +32,7 @@ impl ClassSets {
     /// The class of no set.
     pub fn new() -> Self {
         let mut new =
-            Self { sets: Vec::new(), ends: Vec::new(), by_hash: HashMap::default(), before: Vec::new() };
+            Self { sets: Vec::new(), ends: Vec::new(), by_hash: FxHashMap::default(), before: Vec::new() };
         new.intern(&[]);
         new
     }
@@ -60,7 +57,7 @@ impl ClassSets {
 
     /// The class of an ascending list.
     fn intern(&mut self, sets: &[SetBit]) -> Class {
-        let hash = Hashing::default().hash_one(sets);
+        let hash = FxBuildHasher.hash_one(sets);
         let new = Class::new(self.ends.len());
         let mut before = new;
         if let Some(last) = self.by_hash.get(&hash) {

@@ -21,13 +21,12 @@
 //! its own sets; the first of its kind writes the new class's list. Classes are
 //! lists of sets, so that many sets cost no more than the memberships there are.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 
 use cranelift_entity::packed_option::PackedOption;
 use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap, entity_impl};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustc_hash::FxHashMap;
 
 use super::class_sets::ClassSets;
 use crate::ir::{AddrSet, PolicyIr, PortMatch, SetKind, SideMatch};
@@ -227,8 +226,7 @@ fn sweep<N: Copy + PartialEq>(
     contains: impl Fn(&N, &N) -> bool,
 ) -> (Vec<(N, Class)>, Vec<u32>) {
     let bits: Vec<SetBit> = members.iter().map(|(_, bit)| *bit).collect();
-    let mut known: HashMap<(Class, &[SetBit]), Class, BuildHasherDefault<std::hash::DefaultHasher>> =
-        HashMap::default();
+    let mut known: FxHashMap<(Class, &[SetBit]), Class> = FxHashMap::default();
     let (mut table, mut around): (Vec<(N, Class)>, Vec<u32>) = (Vec::new(), Vec::new());
     let mut last = OUTERMOST;
     let mut from = 0;

@@ -159,11 +159,17 @@ impl AddressTables {
     /// The maps with their contents, in the order in which code counts them.
     pub fn maps(&self) -> Vec<MapSpec> {
         let present = Table::ALL.into_iter().filter_map(|t| Some((t, self.layout.map_words(t)?)));
-        let spec = |((table, size), words): ((Table, u64), &Vec<u32>)| {
-            self.layout.spec(table, size, words.iter().flat_map(|word| word.to_le_bytes()).collect())
-        };
+        let spec =
+            |((table, size), words): ((Table, u64), &Vec<u32>)| self.layout.spec(table, size, bytes(words));
         present.zip(&self.words).map(spec).collect()
     }
+}
+
+/// Words as they lie in a map.
+fn bytes(words: &[u32]) -> Vec<u8> {
+    let mut bytes = vec![0; words.len() * 4];
+    bytes.chunks_exact_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+    bytes
 }
 
 fn build4(

@@ -34,8 +34,23 @@ pub fn without_ports(side: &SideMatch, conditions: &mut Conditions) -> Option<Sp
     }
 }
 
-/// Spans of a side in packets of a protocol with ports: disjoint, ascending.
-pub fn with_ports(side: &SideMatch, protocol: u8, conditions: &mut Conditions) -> Vec<Span> {
+/// Appends the spans of a side in packets of a protocol with ports: disjoint, ascending.
+pub fn with_ports(side: &SideMatch, protocol: u8, conditions: &mut Conditions, spans: &mut Vec<Span>) {
+    // What nearly every rule says.
+    let only = match side.ports.as_deref() {
+        None => Some((0, u16::MAX)),
+        Some([PortMatch::Range(first, last)]) if first <= last => Some((*first, *last)),
+        Some(_) => None,
+    };
+    match only {
+        Some((first, last)) if side.not_ports.is_empty() => {
+            spans.extend(conditions.intern(side, None, &[]).map(|cond| Span { first, last, cond }));
+        }
+        _ => with_lists(side, protocol, conditions, spans),
+    }
+}
+
+fn with_lists(side: &SideMatch, protocol: u8, conditions: &mut Conditions, spans: &mut Vec<Span>) {
     let holes = merged(ranges(&side.not_ports));
     let inside = match &side.ports {
         Some(ports) => merged(ranges(ports)),
@@ -43,7 +58,7 @@ pub fn with_ports(side: &SideMatch, protocol: u8, conditions: &mut Conditions) -
     };
     let mut free = cut(&inside, &holes);
     let names = named(side, protocol);
-    let mut spans = Vec::with_capacity(free.len() + names.len());
+    let start = spans.len();
     for (port, (any, not)) in &names {
         if holes.iter().any(|(first, last)| first <= port && port <= last) {
             continue;
@@ -60,8 +75,7 @@ pub fn with_ports(side: &SideMatch, protocol: u8, conditions: &mut Conditions) -
     if let Some(cond) = conditions.intern(side, None, &[]) {
         spans.extend(free.iter().map(|(first, last)| Span { first: *first, last: *last, cond }));
     }
-    spans.sort_unstable_by_key(|span| span.first);
-    spans
+    spans[start..].sort_unstable_by_key(|span| span.first);
 }
 
 /// Values of type times 256 plus code that a match admits: disjoint, ascending.
@@ -162,12 +176,15 @@ mod tests {
             not_ports: vec![named(85, 3), PortMatch::Range(90, 90)],
             ..SideMatch::default()
         };
-        let spans = with_ports(&side, 6, &mut conditions);
+        let mut spans = Vec::new();
+        with_ports(&side, 6, &mut conditions, &mut spans);
         let found: Vec<(u16, u16)> = spans.iter().map(|s| (s.first, s.last)).collect();
         assert_eq!(found, [(70, 79), (80, 80), (81, 84), (85, 85), (86, 89), (100, 100)]);
         assert_eq!(spans[1].cond, Cond::ALWAYS, "the range admits it whoever it is");
         assert_eq!(conditions.get(spans[3].cond).none, [AddrSet::from_u32(3)]);
         assert_eq!(conditions.get(spans[5].cond).any.len(), 2);
-        assert_eq!(with_ports(&side, 17, &mut conditions).len(), 1);
+        let before = spans.len();
+        with_ports(&side, 17, &mut conditions, &mut spans);
+        assert_eq!(spans.len(), before + 1);
     }
 }

@@ -4,10 +4,10 @@
 //! *Dense*: a value per class with a word per column. *Sparse*: a word per column for
 //! classes in no set, and those cells only that differ from it ([`super::comb`]).
 //!
-//! Cost: for each class the columns in which one of its sets changes a condition;
-//! never rules times classes.
+//! Cost: for each class the columns in which one of its sets changes a condition, and
+//! the places of that condition there; never rules times classes.
 
-use super::column::{Item, Partition};
+use super::column::{Act, Item, Partition};
 use super::comb::{Comb, Row, comb};
 use super::condition::{Cond, Postings};
 use super::outcome::{Outcomes, Word, evaluate};
@@ -79,7 +79,12 @@ pub fn fill(
     if side.is_none() {
         return Ok(Cells { side, defaults, table: Table::None });
     }
-    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes, limits)?;
+    // Where a dense table may be taken, there are never too many cells.
+    let max = match dense_bytes(columns, outcomes, limits) {
+        dense if choice != Choice::Sparse && dense <= limits.max_table_bytes => u64::MAX,
+        _ => limits.max_table_bytes,
+    };
+    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes, max)?;
     let table = lay_out(&cells, &defaults, classes, outcomes, choice, limits)?;
     Ok(Cells { side, defaults, table })
 }
@@ -136,6 +141,115 @@ impl Uses {
     }
 }
 
+/// Finds the cells of one class after the other.
+struct Search<'a> {
+    partition: &'a Partition,
+    truth: &'a [bool],
+    uses: Uses,
+    /// Places of each column whose condition holds by default, ascending.
+    held: Vec<Vec<u32>>,
+    /// Columns in which a rule logs or passes: more than the first item that holds counts.
+    winding: Vec<bool>,
+    /// What the class at hand changes, by column.
+    changes: Vec<Change>,
+    /// Its columns, each once.
+    touched: Vec<u32>,
+    /// Its changed places in winding columns.
+    places: Vec<(u32, u32)>,
+    /// Places that hold by default, and not for it.
+    lost: Vec<(u32, u32)>,
+}
+
+#[derive(Copy, Clone, Default)]
+struct Change {
+    /// The class that this is about.
+    class: u32,
+    /// First place that holds for it and not by default; [`NO_PLACE`] if none does.
+    gained: u32,
+    /// Whether the first place that holds by default does not for it.
+    lost_first: bool,
+}
+
+const NO_PLACE: u32 = u32::MAX;
+
+impl<'a> Search<'a> {
+    fn new(partition: &'a Partition, side: Option<Side>, truth: &'a [bool]) -> Self {
+        let columns = partition.columns.len();
+        let held = |column: usize| {
+            let items = (0..).zip(partition.items_of(column));
+            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
+            held.map(|(place, _)| place).collect()
+        };
+        let winds =
+            |column: usize| partition.items_of(column).any(|item| !matches!(item.act, Act::Decide(_)));
+        Self {
+            partition,
+            truth,
+            uses: Uses::new(partition, side),
+            held: (0..columns).map(held).collect(),
+            winding: (0..columns).map(winds).collect(),
+            changes: vec![Change { class: u32::MAX, ..Change::default() }; columns],
+            touched: Vec::new(),
+            places: Vec::new(),
+            lost: Vec::new(),
+        }
+    }
+
+    /// Takes a class's changed conditions in; how many uses of them there are.
+    fn take(&mut self, class: Class, changed: &[Cond]) -> u64 {
+        self.touched.clear();
+        self.places.clear();
+        self.lost.clear();
+        let mut uses = 0;
+        for cond in changed {
+            let holds = self.truth[cond.as_u32() as usize];
+            for (column, place) in self.uses.of(*cond) {
+                uses += 1;
+                let change = &mut self.changes[*column as usize];
+                if change.class != class.as_u32() {
+                    *change = Change { class: class.as_u32(), gained: NO_PLACE, lost_first: false };
+                    self.touched.push(*column);
+                }
+                if self.winding[*column as usize] {
+                    self.places.push((*column, *place));
+                } else if holds {
+                    change.lost_first |= self.held[*column as usize].first() == Some(place);
+                    self.lost.push((*column, *place));
+                } else {
+                    change.gained = change.gained.min(*place);
+                }
+            }
+        }
+        self.touched.sort_unstable();
+        self.places.sort_unstable();
+        self.lost.sort_unstable();
+        uses
+    }
+
+    /// The word of the class in a column that it touches, by ascending columns.
+    fn word(&self, column: u32, outcomes: &mut Outcomes) -> Word {
+        let items = &self.partition.columns[column as usize];
+        let item = |place: u32| &self.partition.items[items[place as usize] as usize];
+        let held = &self.held[column as usize];
+        if self.winding[column as usize] {
+            let start = self.places.partition_point(|(other, _)| *other < column);
+            let end = self.places.partition_point(|(other, _)| *other <= column);
+            return evaluate(merged(held, &self.places[start..end]).map(item), outcomes).unwrap_or(Word(0));
+        }
+        let change = self.changes[column as usize];
+        let first = match change.lost_first {
+            false => held.first(),
+            true => held.iter().find(|place| self.lost.binary_search(&(column, **place)).is_err()),
+        };
+        let first = first.map_or(change.gained, |held| change.gained.min(*held));
+        if first == NO_PLACE {
+            return Word(0);
+        }
+        evaluate([item(first)], outcomes).unwrap_or(Word(0))
+    }
+}
+
+/// All cells, unless their table is sure to take more than `max` bytes.
 fn changed_cells(
     partition: &Partition,
     classes: &AddressClasses,
@@ -143,47 +257,27 @@ fn changed_cells(
     truth: &[bool],
     defaults: &[Word],
     outcomes: &mut Outcomes,
-    limits: &Limits,
+    max: u64,
 ) -> Result<Vec<Cell>, Unfit> {
-    let uses = Uses::new(partition, side);
-    // Places of each column whose condition holds by default, ascending.
-    let held: Vec<Vec<u32>> = (0..partition.columns.len())
-        .map(|column| {
-            let items = (0..).zip(partition.items_of(column));
-            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
-            held.map(|(place, _)| place).collect()
-        })
-        .collect();
+    let mut search = Search::new(partition, side, truth);
     let mut postings = Postings::new(&partition.conditions, classes);
-    let (mut changed, mut places, mut work) = (Vec::new(), Vec::new(), 0);
+    let (mut changed, mut work) = (Vec::new(), 0);
     let mut cells = Vec::new();
-    let most = limits.max_table_bytes;
-    let least_dense = defaults.len() as u64 * 2 * u64::from(limits.classes);
     for class in classes.classes() {
         postings.changed(classes.sets_of(class), &mut changed);
-        places.clear();
-        for cond in &changed {
-            places.extend_from_slice(uses.of(*cond));
-        }
-        work += places.len() as u64;
+        work += search.take(class, &changed);
         if work > MAX_CHANGES {
             return Err(Unfit::Work { max: MAX_CHANGES });
         }
-        places.sort_unstable();
-        for of_column in places.chunk_by(|a, b| a.0 == b.0) {
-            let column = of_column[0].0;
-            let ids = &partition.columns[column as usize];
-            let items = merged(&held[column as usize], of_column);
-            let items = items.map(|place| &partition.items[ids[place as usize] as usize]);
-            let word = evaluate(items, outcomes).unwrap_or(Word(0));
-            if word != defaults[column as usize] {
-                cells.push(Cell { class, column, word });
+        for column in &search.touched {
+            let word = search.word(*column, outcomes);
+            if word != defaults[*column as usize] {
+                cells.push(Cell { class, column: *column, word });
             }
         }
-        // Neither a word for each cell nor one for every column and class has room.
-        let sparse = cells.len() as u64 * ENTRY;
-        if sparse > most && least_dense > most {
-            return Err(Unfit::TooLarge { given: sparse, max: most });
+        let given = cells.len() as u64 * ENTRY;
+        if given > max {
+            return Err(Unfit::TooLarge { given, max });
         }
     }
     Ok(cells)
@@ -217,8 +311,7 @@ fn lay_out(
     limits: &Limits,
 ) -> Result<Table, Unfit> {
     let narrow = outcomes.are_narrow();
-    let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
-    let dense = value * u64::from(limits.classes);
+    let dense = dense_bytes(defaults.len(), outcomes, limits);
     let sparse = cells.len() as u64 * ENTRY + u64::from(limits.classes) * 4;
     let too_large = |given| Unfit::TooLarge { given, max: limits.max_table_bytes };
     if choice == Choice::Dense || (dense <= DENSE && choice != Choice::Sparse) {
@@ -243,6 +336,12 @@ fn lay_out(
         bytes if bytes > limits.max_table_bytes => Err(too_large(bytes)),
         _ => Ok(Table::Sparse(comb)),
     }
+}
+
+/// Bytes of a dense table with room for all classes.
+fn dense_bytes(columns: usize, outcomes: &Outcomes, limits: &Limits) -> u64 {
+    let word = if outcomes.are_narrow() { 2 } else { 4 };
+    (columns as u64 * word).next_multiple_of(8) * u64::from(limits.classes)
 }
 
 impl Cells {

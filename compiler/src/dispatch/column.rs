@@ -18,7 +18,7 @@
 //! rules that are live at each stretch: O(Σ stretches × rules there), bounded by
 //! `MAX_WORK`.
 
-use std::collections::{BTreeMap, HashMap};
+use rustc_hash::FxHashMap;
 
 use super::Unfit;
 use super::axis::{self, Span};
@@ -132,11 +132,11 @@ fn place(family: Family, header: Header, protocol: u8) -> usize {
 pub fn partition(ir: &PolicyIr, most: usize) -> Result<Partition, Unfit> {
     let mut sweeper = Sweeper::new(ir, most);
     let mut planes = Vec::new();
-    let mut known: HashMap<Plane, u16> = HashMap::new();
+    let mut known: FxHashMap<Plane, u16> = FxHashMap::default();
     let mut directory = vec![None; 2 * 3 * 256];
-    let mut seen: HashMap<(Header, Option<u8>, Vec<u32>), u16> = HashMap::new();
+    let mut seen: FxHashMap<(Header, Option<u8>, Vec<u32>), u16> = FxHashMap::default();
     // Protocols that no rule names are all alike.
-    let mut unnamed: HashMap<(Family, Header), u16> = HashMap::new();
+    let mut unnamed: FxHashMap<(Family, Header), u16> = FxHashMap::default();
     for family in [Family::V4, Family::V6] {
         for header in [Header::None, Header::Ports, Header::Icmp] {
             for number in 0..=u8::MAX {
@@ -188,11 +188,62 @@ struct Live<'a> {
     matches: &'a Match,
 }
 
-/// A rule's spans in one plane: source side, then the plane's own axis.
+/// A rule's spans in one plane, as parts of one list: first those of the source side,
+/// then those of the plane's own axis.
 struct Spans {
     live: u32,
-    src: Vec<Span>,
-    dst: Vec<Span>,
+    start: u32,
+    middle: u32,
+    end: u32,
+}
+
+impl Spans {
+    fn src<'s>(&self, all: &'s [Span]) -> &'s [Span] {
+        &all[self.start as usize..self.middle as usize]
+    }
+
+    fn dst<'s>(&self, all: &'s [Span]) -> &'s [Span] {
+        &all[self.middle as usize..self.end as usize]
+    }
+}
+
+/// At this value the rule (last) begins to match as this item, or ends (`None`, which
+/// is less: a rule's spans may touch).
+type Event = (u32, Option<u32>, u32);
+
+/// The rules that match at a value, ascending, each with the item that it is there.
+#[derive(Default)]
+struct Active(Vec<(u32, u32)>);
+
+impl Active {
+    /// Goes on to the value of these events, which are ascending.
+    fn advance(&mut self, events: &[Event]) {
+        /// Events that are cheaper one by one.
+        const FEW: usize = 32;
+        let starts = events.partition_point(|(_, item, _)| item.is_none());
+        let (ends, starts) = events.split_at(starts);
+        let place = |list: &[(u32, u32)], live: u32| list.binary_search_by_key(&live, |(live, _)| *live);
+        if events.len() <= FEW {
+            for (_, _, live) in ends {
+                place(&self.0, *live).ok().map(|at| self.0.remove(at));
+            }
+            for (_, item, live) in starts {
+                if let (Err(at), Some(item)) = (place(&self.0, *live), item) {
+                    self.0.insert(at, (*live, *item));
+                }
+            }
+            return;
+        }
+        self.0.retain(|(active, _)| ends.binary_search_by_key(active, |(_, _, live)| *live).is_err());
+        self.0.extend(starts.iter().filter_map(|(_, item, live)| Some((*live, (*item)?))));
+        self.0.sort();
+    }
+
+    /// Those from one rule up to another.
+    fn range(&self, from: u32, to: u32) -> &[(u32, u32)] {
+        let at = |rule: u32| self.0.partition_point(|(live, _)| *live < rule);
+        &self.0[at(from)..at(to)]
+    }
 }
 
 struct Sweeper<'a> {
@@ -211,15 +262,17 @@ struct Sweeper<'a> {
     conditions: Conditions,
     items: Vec<Item>,
     ranks: Vec<u32>,
-    item_ids: HashMap<Item, u32>,
+    item_ids: FxHashMap<Item, u32>,
     /// Number of each item's pair of conditions.
     pairs: Vec<u32>,
-    pair_ids: HashMap<(Cond, Cond), u32>,
+    pair_ids: FxHashMap<(Cond, Cond), u32>,
     /// The last list that had a pair in its chain, by pair.
     marks: Vec<u32>,
     mark: u32,
     columns: Vec<Vec<u32>>,
-    column_ids: HashMap<Vec<u32>, u16>,
+    column_ids: FxHashMap<Vec<u32>, u16>,
+    /// Room for the column at hand.
+    list: Vec<u32>,
     most: usize,
     work: u64,
 }
@@ -237,13 +290,14 @@ impl<'a> Sweeper<'a> {
             conditions: Conditions::default(),
             items: Vec::new(),
             ranks: Vec::new(),
-            item_ids: HashMap::new(),
+            item_ids: FxHashMap::default(),
             pairs: Vec::new(),
-            pair_ids: HashMap::new(),
+            pair_ids: FxHashMap::default(),
             marks: Vec::new(),
             mark: 0,
             columns: Vec::new(),
-            column_ids: HashMap::new(),
+            column_ids: FxHashMap::default(),
+            list: Vec::new(),
             most,
             work: 0,
         };
@@ -308,18 +362,20 @@ impl<'a> Sweeper<'a> {
     }
 
     fn plane(&mut self, rules: &[u32], header: Header, protocol: u8) -> Result<Plane, Unfit> {
-        let spans: Vec<Spans> = rules.iter().filter_map(|live| self.spans(*live, header, protocol)).collect();
+        let mut all = Vec::with_capacity(2 * rules.len());
+        let spans: Vec<Spans> =
+            rules.iter().filter_map(|live| self.spans(*live, header, protocol, &mut all)).collect();
         let mut bounds = vec![0_u32];
-        for span in spans.iter().flat_map(|rule| &rule.src) {
+        for span in spans.iter().flat_map(|rule| rule.src(&all)) {
             bounds.extend([u32::from(span.first), u32::from(span.last) + 1]);
         }
         bounds.sort_unstable();
         bounds.dedup();
         bounds.retain(|bound| *bound <= u32::from(u16::MAX));
         let mut plane = Plane { sources: Vec::new(), columns: Vec::new() };
-        let mut known: HashMap<Vec<Stretch>, u16> = HashMap::new();
+        let mut known: FxHashMap<Vec<Stretch>, u16> = FxHashMap::default();
         for bound in bounds {
-            let stretches = self.sweep(&spans, bound as u16)?;
+            let stretches = self.sweep(&spans, &all, bound as u16)?;
             let next = plane.columns.len() as u16;
             let class = *known.entry(stretches).or_insert_with_key(|stretches| {
                 plane.columns.push(stretches.clone());
@@ -335,67 +391,60 @@ impl<'a> Sweeper<'a> {
         Ok(plane)
     }
 
-    /// Where a rule can match in a plane; `None` if nowhere.
-    fn spans(&mut self, live: u32, header: Header, protocol: u8) -> Option<Spans> {
-        let Live { matches: m, .. } = self.live[live as usize];
-        let everywhere = |cond| vec![Span { first: 0, last: u16::MAX, cond }];
-        let (src, dst) = match header {
-            Header::Ports => {
-                if m.icmp.is_some() {
-                    return None;
-                }
-                let src = axis::with_ports(&m.src, protocol, &mut self.conditions);
-                (src, axis::with_ports(&m.dst, protocol, &mut self.conditions))
-            }
-            Header::None | Header::Icmp => {
-                let src = axis::without_ports(&m.src, &mut self.conditions)?;
-                let dst = axis::without_ports(&m.dst, &mut self.conditions)?;
-                let dst = match header {
-                    Header::Icmp => axis::icmp(m)
-                        .into_iter()
-                        .map(|(first, last)| Span { first, last, cond: dst.cond })
-                        .collect(),
-                    _ if m.icmp.is_some() => return None,
-                    _ => everywhere(dst.cond),
-                };
-                (everywhere(src.cond), dst)
-            }
+    /// Appends where a rule can match in a plane; `None` if nowhere.
+    fn spans(&mut self, live: u32, header: Header, protocol: u8, all: &mut Vec<Span>) -> Option<Spans> {
+        let m = self.live[live as usize].matches;
+        let start = all.len();
+        let mut side = |of: &SideMatch, all: &mut Vec<Span>| match header {
+            Header::Ports => axis::with_ports(of, protocol, &mut self.conditions, all),
+            Header::None | Header::Icmp => all.extend(axis::without_ports(of, &mut self.conditions)),
         };
-        Some(Spans { live, src, dst }).filter(|spans| !spans.src.is_empty() && !spans.dst.is_empty())
+        if m.icmp.is_some() && header != Header::Icmp {
+            return None;
+        }
+        side(&m.src, all);
+        let middle = all.len();
+        if middle > start {
+            side(&m.dst, all);
+        }
+        if header == Header::Icmp
+            && let Some(dst) = all.get(middle).copied()
+        {
+            all.truncate(middle);
+            all.extend(axis::icmp(m).into_iter().map(|(first, last)| Span { first, last, ..dst }));
+        }
+        if all.len() == middle {
+            all.truncate(start);
+            return None;
+        }
+        Some(Spans { live, start: start as u32, middle: middle as u32, end: all.len() as u32 })
     }
 
     /// The columns along a plane's axis for packets with this source port.
-    fn sweep(&mut self, spans: &[Spans], source: u16) -> Result<Vec<Stretch>, Unfit> {
-        /// At this value the rule begins to match as this item, or ends (`None`,
-        /// which is less: a rule's spans may touch).
-        type Event = (u32, Option<u32>, u32);
-        let mut events: Vec<Event> = Vec::new();
+    fn sweep(&mut self, spans: &[Spans], all: &[Span], source: u16) -> Result<Vec<Stretch>, Unfit> {
+        let mut events: Vec<Event> = Vec::with_capacity(2 * spans.len());
         for rule in spans {
             self.work += 1;
-            let at = rule.src.partition_point(|span| span.last < source);
-            let Some(src) = rule.src.get(at).filter(|span| span.first <= source).map(|span| span.cond) else {
+            let sources = rule.src(all);
+            let at = sources.partition_point(|span| span.last < source);
+            let Some(src) = sources.get(at).filter(|span| span.first <= source).map(|span| span.cond) else {
                 continue;
             };
             let Live { chain, act, decision, .. } = self.live[rule.live as usize];
-            for span in &rule.dst {
+            for span in rule.dst(all) {
                 let item = self.item(Item { chain, act, decision, src, dst: span.cond }, 2 * rule.live + 1);
                 events.push((span.first.into(), Some(item), rule.live));
                 events.push((u32::from(span.last) + 1, None, rule.live));
             }
         }
         events.sort_unstable();
-        let mut active: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut active = Active::default();
         let mut stretches: Vec<Stretch> = Vec::new();
         if events.first().is_none_or(|(at, ..)| *at > 0) {
             stretches.push((0, self.column(&active)?));
         }
         for same in events.chunk_by(|a, b| a.0 == b.0) {
-            for (_, item, live) in same {
-                match item {
-                    Some(item) => active.insert(*live, *item),
-                    None => active.remove(live),
-                };
-            }
+            active.advance(same);
             let Ok(at) = u16::try_from(same[0].0) else { break };
             let column = self.column(&active)?;
             if stretches.last().is_none_or(|(_, last)| *last != column) {
@@ -406,33 +455,41 @@ impl<'a> Sweeper<'a> {
     }
 
     /// The column of the active rules, reduced.
-    fn column(&mut self, active: &BTreeMap<u32, u32>) -> Result<u16, Unfit> {
-        let mut list = Vec::new();
+    fn column(&mut self, active: &Active) -> Result<u16, Unfit> {
+        let mut list = std::mem::take(&mut self.list);
+        list.clear();
         for chain in 0..self.ends.len() {
             if !self.reduce(chain, active, &mut list) {
                 break;
             }
         }
+        let column = self.number(&list);
+        self.list = list;
+        column
+    }
+
+    /// The number of a column with these items.
+    fn number(&mut self, list: &[u32]) -> Result<u16, Unfit> {
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
         }
-        if let Some(known) = self.column_ids.get(&list) {
+        if let Some(known) = self.column_ids.get(list) {
             return Ok(*known);
         }
         if self.columns.len() >= self.most {
             return Err(Unfit::Columns { max: self.most });
         }
         let id = self.columns.len() as u16;
-        self.columns.push(list.clone());
-        self.column_ids.insert(list, id);
+        self.columns.push(list.to_vec());
+        self.column_ids.insert(list.to_vec(), id);
         Ok(id)
     }
 
     /// Adds what of a chain can decide. Whether the next chain can be reached.
-    fn reduce(&mut self, chain: usize, active: &BTreeMap<u32, u32>, list: &mut Vec<u32>) -> bool {
+    fn reduce(&mut self, chain: usize, active: &Active, list: &mut Vec<u32>) -> bool {
         self.mark += 1;
         let mut passes = false;
-        for (_, id) in active.range(self.starts[chain]..self.starts[chain + 1]) {
+        for (_, id) in active.range(self.starts[chain], self.starts[chain + 1]) {
             self.work += 1;
             let pair = self.pairs[*id as usize] as usize;
             if self.marks[pair] == self.mark {

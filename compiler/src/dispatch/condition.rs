@@ -12,9 +12,9 @@
 //! Cost: one list entry per condition (per set for alternatives and negations);
 //! evaluating a class looks at the entries of its sets only, never at all rules.
 
-use std::collections::HashMap;
-
-use cranelift_entity::{EntityRef, PrimaryMap, entity_impl};
+use cranelift_entity::packed_option::PackedOption;
+use cranelift_entity::{EntityRef, PrimaryMap, SecondaryMap, entity_impl};
+use rustc_hash::FxHashMap;
 
 use crate::address::{AddressClasses, SetBit};
 use crate::ir::{AddrSet, SideMatch};
@@ -57,7 +57,9 @@ impl CondData {
 #[derive(Clone, Debug)]
 pub struct Conditions {
     data: PrimaryMap<Cond, CondData>,
-    known: HashMap<CondData, Cond>,
+    known: FxHashMap<CondData, Cond>,
+    /// The condition "in this set and no more", by set.
+    single: SecondaryMap<AddrSet, PackedOption<Cond>>,
 }
 
 impl Default for Conditions {
@@ -65,7 +67,11 @@ impl Default for Conditions {
     fn default() -> Self {
         let mut data = PrimaryMap::new();
         let always = data.push(CondData::default());
-        Self { data, known: HashMap::from([(CondData::default(), always)]) }
+        Self {
+            data,
+            known: FxHashMap::from_iter([(CondData::default(), always)]),
+            single: SecondaryMap::new(),
+        }
     }
 }
 
@@ -74,6 +80,23 @@ impl Conditions {
     /// range admits the port already) and the sets of negated ones. `None` if no
     /// address can meet it.
     pub fn intern(&mut self, side: &SideMatch, any: Option<&[AddrSet]>, not: &[AddrSet]) -> Option<Cond> {
+        if any.is_some() || !not.is_empty() || !side.not_in.is_empty() {
+            return self.intern_lists(side, any, not);
+        }
+        // What nearly every rule says.
+        match side.in_sets[..] {
+            [] => Some(Cond::ALWAYS),
+            [set] => {
+                if self.single[set].is_none() {
+                    self.single[set] = self.intern_lists(side, None, &[]).into();
+                }
+                self.single[set].expand()
+            }
+            _ => self.intern_lists(side, None, &[]),
+        }
+    }
+
+    fn intern_lists(&mut self, side: &SideMatch, any: Option<&[AddrSet]>, not: &[AddrSet]) -> Option<Cond> {
         let mut none: Vec<AddrSet> = side.not_in.iter().chain(not).copied().collect();
         let mut all = side.in_sets.clone();
         let mut alternatives = Vec::new();

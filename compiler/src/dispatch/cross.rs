@@ -11,19 +11,19 @@
 //! words of columns that are equal throughout, and source ids whose words are equal
 //! are one.
 //!
-//! Cost: for each column the classes whose sets change one of its conditions, and
-//! the product of its ids; bounded by `MAX_WORK`.
+//! Cost: for each column the classes, those whose sets change one of its conditions once
+//! for each, and the product of its ids; bounded by `MAX_WORK`.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
-use super::column::{Item, Partition};
+use super::column::{Act, Item, Partition};
 use super::condition::{Cond, Postings};
 use super::outcome::{Outcomes, Word, evaluate};
 use super::{Limits, Side, Unfit};
 use crate::address::{AddressClasses, Class};
 
-/// Most steps of all columns together.
-const MAX_WORK: u64 = 400_000_000;
+/// Most steps of all columns together: about a third of a second.
+const MAX_WORK: u64 = 80_000_000;
 
 /// Where a column's ids and words are.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
@@ -69,8 +69,8 @@ pub fn fill(
         changed,
         classes: classes.len(),
         work: 0,
-        row_ids: HashMap::new(),
-        word_ids: HashMap::new(),
+        row_ids: FxHashMap::default(),
+        word_ids: FxHashMap::default(),
         cross: Cross {
             sides: [false; 2],
             records: Vec::new(),
@@ -79,6 +79,7 @@ pub fn fill(
             words: Vec::new(),
         },
     };
+    filler.estimate(partition)?;
     for column in 0..partition.columns.len() {
         let items: Vec<&Item> = partition.items_of(column).collect();
         filler.column(&items, outcomes)?;
@@ -124,8 +125,8 @@ struct Filler {
     changed: Changed,
     classes: usize,
     work: u64,
-    row_ids: HashMap<Vec<u16>, u32>,
-    word_ids: HashMap<Vec<Word>, u32>,
+    row_ids: FxHashMap<Vec<u16>, u32>,
+    word_ids: FxHashMap<Vec<Word>, u32>,
     cross: Cross,
 }
 
@@ -133,6 +134,24 @@ struct Filler {
 type Held = Vec<u64>;
 
 impl Filler {
+    /// Refuses what is far from possible, as a few columns tell, before it has cost much.
+    fn estimate(&mut self, partition: &Partition) -> Result<(), Unfit> {
+        const SAMPLES: usize = 16;
+        const FAR: u64 = 4;
+        let columns = partition.columns.len();
+        let mut work = 0;
+        for column in (0..columns).step_by(columns.div_ceil(SAMPLES).max(1)) {
+            let items: Vec<&Item> = partition.items_of(column).collect();
+            let (_, src) = self.side(&items, |item| item.src)?;
+            let (_, dst) = self.side(&items, |item| item.dst)?;
+            work += (src.len() * dst.len() * src[0].len()) as u64;
+        }
+        match work / SAMPLES as u64 * columns as u64 {
+            work if work > FAR * MAX_WORK => Err(Unfit::Work { max: MAX_WORK }),
+            _ => Ok(()),
+        }
+    }
+
     fn column(&mut self, items: &[&Item], outcomes: &mut Outcomes) -> Result<(), Unfit> {
         let (mut src, src_held) = self.side(items, |item| item.src)?;
         let (dst, dst_held) = self.side(items, |item| item.dst)?;
@@ -142,16 +161,26 @@ impl Filler {
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
         }
+        let is_plain = items.iter().all(|item| matches!(item.act, Act::Decide(_)));
         let mut words: Vec<Word> = Vec::new();
-        let mut known: HashMap<Vec<Word>, u16> = HashMap::new();
+        let mut known: FxHashMap<Vec<Word>, u16> = FxHashMap::default();
         let mut renamed = Vec::with_capacity(src_held.len());
+        let mut row: Vec<Word> = Vec::with_capacity(dst_held.len());
         for a in &src_held {
-            let row: Vec<Word> = dst_held.iter().map(|b| word(items, a, b, outcomes)).collect();
+            row.clear();
+            row.extend(dst_held.iter().map(|b| match is_plain {
+                true => first_word(items, a, b, outcomes),
+                false => word(items, a, b, outcomes),
+            }));
             let next = known.len() as u16;
-            let id = *known.entry(row).or_insert_with_key(|row| {
-                words.extend(row);
-                next
-            });
+            let id = match known.get(&row) {
+                Some(id) => *id,
+                None => {
+                    words.extend(&row);
+                    known.insert(row.clone(), next);
+                    next
+                }
+            };
             renamed.push(id);
         }
         src.iter_mut().for_each(|id| *id = renamed[usize::from(*id)]);
@@ -169,33 +198,50 @@ impl Filler {
         cond: impl Fn(&Item) -> Cond,
     ) -> Result<(Vec<u16>, Vec<Held>), Unfit> {
         let mut base: Held = vec![0; items.len().div_ceil(64).max(1)];
-        let mut flips: Vec<(u32, u32)> = Vec::new();
-        for (place, item) in (0_u32..).zip(items) {
+        // Of each class how many items change, then where its places in `flips` end.
+        let mut ends = vec![0_u32; self.classes];
+        for (place, item) in items.iter().enumerate() {
             let cond = cond(item);
             if self.truth[cond.as_u32() as usize] {
-                base[place as usize / 64] |= 1 << (place % 64);
+                base[place / 64] |= 1 << (place % 64);
             }
-            flips.extend(self.changed.of(cond).iter().map(|class| (*class, place)));
+            let changed = self.changed.of(cond);
+            self.work += changed.len() as u64;
+            changed.iter().for_each(|class| ends[*class as usize] += 1);
         }
-        self.work += flips.len() as u64 + self.classes as u64 / 8;
+        self.work += self.classes as u64 / 8;
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
         }
-        flips.sort_unstable();
+        let mut flips = vec![0_u32; accumulate(&mut ends)];
+        for (place, item) in (0_u32..).zip(items) {
+            for class in self.changed.of(cond(item)) {
+                let end = &mut ends[*class as usize];
+                flips[*end as usize] = place;
+                *end += 1;
+            }
+        }
         let mut ids = vec![0_u16; self.classes];
         let mut held = vec![base.clone()];
-        let mut known = HashMap::from([(base.clone(), 0_u16)]);
-        for of_class in flips.chunk_by(|a, b| a.0 == b.0) {
-            let mut holds = base.clone();
-            for (_, place) in of_class {
-                holds[*place as usize / 64] ^= 1 << (place % 64);
+        let mut known: FxHashMap<Held, u16> = FxHashMap::from_iter([(base.clone(), 0)]);
+        let (mut holds, mut start) = (base.clone(), 0);
+        for (id, end) in ids.iter_mut().zip(ends) {
+            let of_class = &flips[start as usize..end as usize];
+            start = end;
+            if of_class.is_empty() {
+                continue;
             }
-            let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
-            let id = *known.entry(holds).or_insert_with_key(|holds| {
-                held.push(holds.clone());
-                next
-            });
-            ids[of_class[0].0 as usize] = id;
+            holds.copy_from_slice(&base);
+            of_class.iter().for_each(|place| holds[*place as usize / 64] ^= 1 << (place % 64));
+            *id = match known.get(&holds) {
+                Some(known) => *known,
+                None => {
+                    let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
+                    held.push(holds.clone());
+                    known.insert(holds.clone(), next);
+                    next
+                }
+            };
         }
         Ok((ids, held))
     }
@@ -226,6 +272,24 @@ impl Filler {
             _ => Ok(()),
         }
     }
+}
+
+/// Counts into places where each begins; how many there are.
+fn accumulate(counts: &mut [u32]) -> usize {
+    let mut total = 0;
+    for count in counts {
+        total += std::mem::replace(count, total);
+    }
+    total as usize
+}
+
+/// As [`word`], where every item decides.
+fn first_word(items: &[&Item], a: &Held, b: &Held, outcomes: &mut Outcomes) -> Word {
+    let first = a.iter().zip(b).enumerate().find_map(|(at, (a, b))| {
+        let both = a & b;
+        (both != 0).then(|| at * 64 + both.trailing_zeros() as usize)
+    });
+    evaluate(first.map(|place| items[place]), outcomes).unwrap_or(Word(0))
 }
 
 fn word(items: &[&Item], a: &Held, b: &Held, outcomes: &mut Outcomes) -> Word {

@@ -5,7 +5,7 @@
 //! table. A *word*, as cells hold it, is the outcome's number times two, plus one
 //! if the packet passes.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::column::{Act, Item};
 use crate::ir::{Decision, PolicyIr, Verdict};
@@ -31,13 +31,13 @@ pub struct Outcomes {
     /// Outcomes below this are simple.
     simple: u32,
     complex: Vec<Complex>,
-    known: HashMap<Complex, u32>,
+    known: FxHashMap<Complex, u32>,
 }
 
 impl Outcomes {
     /// None but the simple ones.
     pub fn new(ir: &PolicyIr) -> Self {
-        Self { simple: ir.decisions.len() as u32, complex: Vec::new(), known: HashMap::new() }
+        Self { simple: ir.decisions.len() as u32, complex: Vec::new(), known: FxHashMap::default() }
     }
 
     /// Number of outcomes; every word is below twice as many.

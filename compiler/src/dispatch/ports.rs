@@ -15,7 +15,7 @@
 //! What no packet can have leads to [`NOWHERE`], beyond the array: such a look-up
 //! finds nothing and the packet is dropped.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::Unfit;
 use super::column::{Header, Partition, Plane, Stretch};
@@ -52,13 +52,13 @@ pub struct PortTables {
 /// room for.
 pub fn lay_out(partition: &Partition) -> Result<PortTables, Unfit> {
     let width = partition.planes.iter().map(|plane| plane.columns.len()).max().unwrap_or(1);
-    let mut layout = Layout { pages: Vec::new(), known: HashMap::new() };
+    let mut layout = Layout { pages: Vec::new(), known: FxHashMap::default() };
     let directories = if width > 1 { 2 } else { 1 };
     layout.pages.resize(directories * DIRECTORY, vec![NOWHERE; PAGE]);
-    let mut joined = Joined { ids: HashMap::new(), pairs: Vec::new(), width };
+    let mut joined = Joined { ids: FxHashMap::default(), pairs: Vec::new(), width };
     let mut starts = Vec::with_capacity(partition.planes.len());
     // The same plane is laid out twice if it serves both ports and ICMP.
-    let mut done: HashMap<(u16, bool), usize> = HashMap::new();
+    let mut done: FxHashMap<(u16, bool), usize> = FxHashMap::default();
     let mut place = |layout: &mut Layout, plane: u16, icmp: bool| -> Result<usize, Unfit> {
         if let Some(done) = done.get(&(plane, icmp)) {
             return Ok(*done);
@@ -157,7 +157,7 @@ fn swapped(axis: &[u16]) -> Vec<u16> {
 
 struct Layout {
     pages: Vec<Page>,
-    known: HashMap<Page, u16>,
+    known: FxHashMap<Page, u16>,
 }
 
 impl Layout {
@@ -183,7 +183,7 @@ impl Layout {
 /// Numbers for the columns of each destination port, one for each class of source
 /// ports.
 struct Joined {
-    ids: HashMap<Vec<u16>, u16>,
+    ids: FxHashMap<Vec<u16>, u16>,
     pairs: Vec<u16>,
     width: usize,
 }

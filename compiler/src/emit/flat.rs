@@ -8,7 +8,7 @@
 //! tables that belong together) drops the packet, counted as such. Code size is
 //! independent of the number of rules.
 
-use std::collections::BTreeMap;
+use cranelift_entity::SecondaryMap;
 
 use super::builder::{Builder, STATE};
 use super::flat_maps::FlatMaps;
@@ -77,12 +77,13 @@ pub(super) fn program(
 /// carries them all out.
 fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
     let total = dispatch.partition.columns.len();
-    let mut seen: BTreeMap<Decision, (usize, usize)> = BTreeMap::new();
+    // By decision the last column that has it, counted from 1, and how many do.
+    let mut seen: SecondaryMap<Decision, (usize, usize)> = SecondaryMap::with_capacity(ir.decisions.len());
     for column in 0..total {
         for item in dispatch.partition.items_of(column) {
-            let (last, count) = seen.entry(item.decision).or_insert((usize::MAX, 0));
-            *count += usize::from(*last != column);
-            *last = column;
+            let (last, count) = &mut seen[item.decision];
+            *count += usize::from(*last != column + 1);
+            *last = column + 1;
         }
     }
     let Some(at) = program.notes.iter().position(|note| note.text.starts_with(OUTCOME)) else { return };
@@ -90,8 +91,9 @@ fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
     let note = |text, at| Note { slot, kind: NoteKind::Rule, text, at, subject: None };
     let mut notes: Vec<Note> = seen
         .iter()
+        .filter(|(_, (_, columns))| *columns > 0)
         .map(|(decision, (_, columns))| {
-            let data = &ir.decisions[*decision];
+            let data = &ir.decisions[decision];
             let what = text::decision(data, ir.direction);
             let place = if total == 1 { String::new() } else { format!(", {columns} of {total} columns") };
             note(format!("{decision}: {what} {}{place}", data.action.as_str()), data.at)

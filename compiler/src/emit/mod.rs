@@ -39,7 +39,7 @@ use self::sets::SetTests;
 use crate::address::{AddressError, AddressLayout, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
 use crate::dispatch::cost::{self, Cost, Work};
-use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Unfit};
+use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Tables, Unfit};
 use crate::image::{Considered, DIRECT_BYTES, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
@@ -204,10 +204,7 @@ impl EmitError {
 /// # Errors
 /// See [`EmitError`].
 pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
-    let min = FIXED_SLOTS + PIECE_SLOTS;
-    if !(min..=MAX_SLOTS).contains(&options.max_slots) {
-        return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
-    }
+    check_budget(options)?;
     match options.form {
         Form::Direct => match choice::compares(ir) {
             Some(work) => direct(ir, work, options),
@@ -215,7 +212,7 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
         },
         Form::Chain => chain(ir, &classify(ir), options),
         Form::Auto => auto(ir, options),
-        _ => flat(ir, &classify(ir), options),
+        _ => flat(ir, &classify(ir), options).map(|tables| tables.image),
     }
 }
 
@@ -224,23 +221,26 @@ fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> 
     let classes = classify(ir);
     let tables = match flat(ir, &classes, options) {
         Err(EmitError::Form(_) | EmitError::Address(_)) => None,
-        done => Some(done?),
+        done => Some(done?.image),
     };
-    let by_cost = choice::compares(ir).and_then(|work| direct(ir, work, options).ok());
-    match (tables, by_cost) {
+    let direct = choice::compares(ir).and_then(|work| direct(ir, work, options).ok());
+    match (tables, direct) {
         (Some(mut tables), Some(mut direct)) => {
-            let cost = |image: &PolicyImage| image.considered.first().map(Considered::total);
-            if cost(&direct) < cost(&tables) {
-                direct.considered.append(&mut tables.considered);
-                Ok(direct)
-            } else {
-                tables.considered.append(&mut direct.considered);
-                Ok(tables)
+            // The cheaper one, followed by what was considered beside it.
+            if direct.total() >= tables.total() {
+                std::mem::swap(&mut direct, &mut tables);
             }
+            direct.considered.append(&mut tables.considered);
+            Ok(direct)
         }
         (Some(image), None) | (None, Some(image)) => Ok(image),
         (None, None) => chain(ir, &classes, options),
     }
+}
+
+/// Whether compares are estimated to cost less than these tables.
+pub(crate) fn is_direct_cheaper(ir: &PolicyIr, tables: &PolicyImage) -> bool {
+    choice::compares(ir).is_some_and(|work| work.cost().total() < tables.total())
 }
 
 /// Emits a policy of one program that compares prefixes.
@@ -270,8 +270,29 @@ fn budget(options: &EmitOptions) -> Budget {
     Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS }
 }
 
+/// A policy as tables.
+pub(crate) struct TableImage {
+    pub image: PolicyImage,
+    /// Whether the order of rules says which of them are found first.
+    pub is_ordered: bool,
+}
+
+/// As [`emit`], as tables or not at all.
+pub(crate) fn emit_tables(ir: &PolicyIr, options: &EmitOptions) -> Result<TableImage, EmitError> {
+    check_budget(options)?;
+    flat(ir, &classify(ir), options)
+}
+
+fn check_budget(options: &EmitOptions) -> Result<(), EmitError> {
+    let min = FIXED_SLOTS + PIECE_SLOTS;
+    match options.max_slots {
+        slots if (min..=MAX_SLOTS).contains(&slots) => Ok(()),
+        given => Err(EmitError::Budget { given, min, max: MAX_SLOTS }),
+    }
+}
+
 /// Emits a policy as tables.
-fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<TableImage, EmitError> {
     let choice = match options.form {
         Form::Auto | Form::Chain | Form::Direct => Choice::Fastest,
         Form::Cells => Choice::Cells,
@@ -302,8 +323,10 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    let image = image(ir, vec![program], maps, hits);
-    Ok(PolicyImage { considered: considered(&dispatch, addresses.layout()), ..image })
+    let is_ordered = matches!(&dispatch.tables, Tables::Bits(bits) if bits.is_ordered());
+    let considered = considered(&dispatch, addresses.layout());
+    let image = PolicyImage { considered, ..image(ir, vec![program], maps, hits) };
+    Ok(TableImage { image, is_ordered })
 }
 
 /// The form that was taken, with all that a packet does, then the others, with what

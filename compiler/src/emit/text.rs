@@ -1,5 +1,7 @@
 //! Notes in the user's terms.
 
+use std::fmt::Write as _;
+
 use super::rule::Side;
 use crate::ir::{
     AddrSet, Chain, ChainData, ChainEnd, DecisionData, DecisionKind, Direction, Family, IcmpMatch, PolicyIr,
@@ -33,18 +35,23 @@ pub(super) fn chain_end(ir: &PolicyIr, chain: Chain) -> String {
 
 /// What decides, without the action.
 pub(super) fn decision(d: &DecisionData, direction: Direction) -> String {
-    let name = match &d.namespace {
-        Some(namespace) => format!("{namespace}/{}", d.name),
-        None => d.name.clone(),
-    };
-    let index = d.rule.map(|i| format!(" {}[{i}]", direction.as_str())).unwrap_or_default();
+    let mut text = String::with_capacity(64);
     match d.kind {
-        DecisionKind::Rule => format!("{} {name}{index}", d.object).trim_start().to_string(),
-        DecisionKind::TierDefault => format!("end of tier {}", d.name),
-        DecisionKind::Profile => format!("profile {name}{index}"),
-        DecisionKind::NoProfileMatch => "no profile matches".into(),
-        DecisionKind::Failsafe => "failsafe port".into(),
+        DecisionKind::Rule if d.object.is_empty() => {}
+        DecisionKind::Rule => text.extend([d.object.as_str(), " "]),
+        DecisionKind::Profile => text.push_str("profile "),
+        DecisionKind::TierDefault => return format!("end of tier {}", d.name),
+        DecisionKind::NoProfileMatch => return "no profile matches".into(),
+        DecisionKind::Failsafe => return "failsafe port".into(),
     }
+    if let Some(namespace) = &d.namespace {
+        text.extend([namespace.as_str(), "/"]);
+    }
+    text.push_str(&d.name);
+    if let Some(index) = d.rule {
+        let _ = write!(text, " {}[{index}]", direction.as_str());
+    }
+    text
 }
 
 /// `family ipv4`.

@@ -1,5 +1,6 @@
 //! Which forms of a program were looked at, and what came of it.
 
+use super::PolicyImage;
 use crate::dispatch::cost::Cost;
 
 /// A form that was looked at.
@@ -17,9 +18,13 @@ impl Considered {
     pub fn new(form: &'static str, estimate: Result<(Cost, u64), String>) -> Self {
         Self { form, estimate }
     }
+}
 
-    /// What forms are compared by; the most there is without an estimate.
-    pub fn total(&self) -> u32 {
-        self.estimate.as_ref().map_or(u32::MAX, |(cost, _)| cost.total())
+impl PolicyImage {
+    /// What images of one policy are compared by: what a packet is estimated to cost;
+    /// the most there is without an estimate.
+    pub(crate) fn total(&self) -> u32 {
+        let taken = self.considered.first().and_then(|taken| taken.estimate.as_ref().ok());
+        taken.map_or(u32::MAX, |(cost, _)| cost.total())
     }
 }

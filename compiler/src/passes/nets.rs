@@ -26,6 +26,9 @@ pub(super) fn span(net: &IpNet) -> (u128, u128) {
 
 /// The fewest prefixes that cover the same addresses, sorted.
 pub(super) fn aggregate(nets: &[IpNet]) -> Vec<IpNet> {
+    if nets.len() < 2 {
+        return nets.to_vec();
+    }
     let v4: Vec<Ipv4Net> =
         nets.iter().filter_map(|n| if let IpNet::V4(n) = n { Some(*n) } else { None }).collect();
     let v6: Vec<Ipv6Net> =

@@ -17,10 +17,11 @@
 //! Cost: linear in the criteria, sorting of lists; at most a few rounds per rule,
 //! since a round that changes something fixes a fact or drops a criterion.
 
-use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use cranelift_entity::SecondaryMap;
 use ipnet::IpNet;
+use rustc_hash::FxHashMap;
 
 use super::facts;
 use super::{nets, ports};
@@ -46,24 +47,36 @@ pub fn normalise(ir: &mut PolicyIr) -> Normalised {
     let (same, merged) = equal_sets(ir);
     let mut changed = Normalised { rules: 0, sets: merged };
     for rule in ir.rules.keys() {
-        let before = &ir.rules[rule].matches;
-        let after = normal_form(ir, &same, before.clone());
-        if *before != after {
-            ir.rules[rule].matches = after;
-            changed.rules += 1;
-        }
+        let mut m = std::mem::take(&mut ir.rules[rule].matches);
+        changed.rules += usize::from(to_normal_form(ir, &same, &mut m));
+        ir.rules[rule].matches = m;
     }
     changed
 }
 
+/// What two equal sets have in common.
+#[derive(PartialEq, Eq)]
+struct Content<'a> {
+    kind: SetKind,
+    name: &'a str,
+    nets: &'a [IpNet],
+}
+
+impl Hash for Content<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Sets that differ in none of these are seldom two.
+        (self.kind, self.name, self.nets.len(), self.nets.first(), self.nets.last()).hash(state);
+    }
+}
+
 /// For each set the first one that is equal to it, and how many are not first.
 fn equal_sets(ir: &PolicyIr) -> (SecondaryMap<AddrSet, AddrSet>, usize) {
-    let mut first: BTreeMap<(SetKind, &str, &[ipnet::IpNet]), AddrSet> = BTreeMap::new();
+    let mut first: FxHashMap<Content<'_>, AddrSet> = FxHashMap::default();
     let mut same = SecondaryMap::with_default(AddrSet::from_u32(0));
     let mut merged = 0;
     for (id, AddrSetData { kind, name, nets }) in &ir.sets {
         let name = if *kind == SetKind::Nets { "" } else { name.as_str() };
-        same[id] = *first.entry((*kind, name, nets)).or_insert(id);
+        same[id] = *first.entry(Content { kind: *kind, name, nets }).or_insert(id);
         merged += usize::from(same[id] != id);
     }
     (same, merged)
@@ -79,28 +92,36 @@ struct Never;
 
 type Step = Result<(), Never>;
 
-fn normal_form(ir: &PolicyIr, same: &SecondaryMap<AddrSet, AddrSet>, mut m: Match) -> Match {
-    rename_sets(&mut m.src, same);
-    rename_sets(&mut m.dst, same);
+/// Whether the match is another one now.
+fn to_normal_form(ir: &PolicyIr, same: &SecondaryMap<AddrSet, AddrSet>, m: &mut Match) -> bool {
+    let mut is_changed = rename_sets(&mut m.src, same) | rename_sets(&mut m.dst, same);
+    let mut before = m.clone();
     loop {
-        let before = m.clone();
-        match round(ir, &mut m) {
-            Err(Never) => return never(),
-            Ok(()) if m == before => return m,
-            Ok(()) => {}
+        if round(ir, m).is_err() {
+            *m = never();
         }
+        if *m == before {
+            return is_changed;
+        }
+        is_changed = true;
+        before.clone_from(m);
     }
 }
 
-fn rename_sets(side: &mut SideMatch, same: &SecondaryMap<AddrSet, AddrSet>) {
-    for set in side.in_sets.iter_mut().chain(&mut side.not_in) {
+/// Whether a set has another name now.
+fn rename_sets(side: &mut SideMatch, same: &SecondaryMap<AddrSet, AddrSet>) -> bool {
+    let mut is_renamed = false;
+    let mut rename = |set: &mut AddrSet| {
+        is_renamed |= same[*set] != *set;
         *set = same[*set];
-    }
+    };
+    side.in_sets.iter_mut().chain(&mut side.not_in).for_each(&mut rename);
     for port in side.ports.iter_mut().flatten().chain(&mut side.not_ports) {
         if let PortMatch::Named { set, .. } = port {
-            *set = same[*set];
+            rename(set);
         }
     }
+    is_renamed
 }
 
 fn round(ir: &PolicyIr, m: &mut Match) -> Step {

@@ -50,6 +50,11 @@ fn holds(ranges: &[(u16, u16)], port: u16) -> bool {
 /// What remains of `ports` if the ranges of `not` are cut out; named ports of
 /// `not` are left to the caller. Canonical.
 pub(super) fn without_ranges(ports: &[PortMatch], not: &[PortMatch]) -> Vec<PortMatch> {
+    if let ([PortMatch::Range(first, last)], []) = (ports, not)
+        && first <= last
+    {
+        return ports.to_vec();
+    }
     let holes = ranges(not);
     let mut left = Vec::new();
     for port in ports {

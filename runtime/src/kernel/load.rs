@@ -68,21 +68,32 @@ fn array(object: &mut Ebpf, name: &str) -> Result<ProgramArray<MapData>, EngineE
     ProgramArray::try_from(map).map_err(|e| kernel(name, e))
 }
 
+/// Loads images, one after the other: to make a loader of aya's takes longer than what
+/// it loads, since it reads all of the kernel's BTF.
+pub(super) struct ImageLoader(EbpfLoader<'static>);
+
+impl ImageLoader {
+    /// A loader of images that find the shared maps there.
+    pub fn new(fs: &PrivateBpfFs) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None).verifier_log_level(VerifierLogLevel::default());
+        for name in SHARED_MAPS {
+            loader.map_pin_path(name, fs.path().join(name));
+        }
+        Self(loader)
+    }
+}
+
 /// Loads an image, fills its maps, and lets `slot` of the shared program array
 /// lead to it at last, when everything that it reads is in place.
 pub(super) fn load_image(
     image: &PolicyImage,
-    fs: &PrivateBpfFs,
+    loader: &mut ImageLoader,
     slot: u32,
     programs: &mut ProgramArray<MapData>,
 ) -> Result<Image, EngineError> {
     let bytes = elf(image, &no_source_lines).map_err(|e| refused(e.to_string()))?;
-    let mut loader = EbpfLoader::new();
-    loader.btf(None).verifier_log_level(VerifierLogLevel::default());
-    for name in SHARED_MAPS {
-        loader.map_pin_path(name, fs.path().join(name));
-    }
-    let mut object = loader.load(&bytes).map_err(|e| kernel(&format!("loading `{}`", image.name), e))?;
+    let mut object = loader.0.load(&bytes).map_err(|e| kernel(&format!("loading `{}`", image.name), e))?;
     for spec in &image.maps {
         fill(&object, spec)?;
     }

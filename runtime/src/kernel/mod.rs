@@ -48,7 +48,7 @@ pub use self::error::LoaderError;
 pub use self::hook::Hook;
 pub use self::image::{Policy, name as image_name};
 pub use self::live::{LiveImage, grace_period};
-use self::load::{Image, load_image};
+use self::load::{Image, ImageLoader, load_image};
 pub use self::log::{Log, LogRecord, RATE as LOG_RATE};
 pub use self::pins::Pins;
 pub use self::record::{
@@ -134,6 +134,7 @@ impl KernelEngine {
 
     fn attach(&mut self, specs: &[AttachmentSpec<'_>]) -> Result<(), EngineError> {
         let mut known: Vec<(*const polc_compiler::image::PolicyImage, usize)> = Vec::new();
+        let mut loader = ImageLoader::new(&self.fs);
         for spec in specs {
             let key = std::ptr::from_ref(spec.image);
             let image = match known.binary_search_by_key(&key, |(k, _)| *k) {
@@ -144,7 +145,7 @@ impl KernelEngine {
                         let most = abi::PROGS_ENTRIES - abi::SLOT_FIRST_POLICY;
                         return Err(refused(format!("more than {most} images at once")));
                     }
-                    self.images.push(load_image(spec.image, &self.fs, slot, &mut self._programs)?);
+                    self.images.push(load_image(spec.image, &mut loader, slot, &mut self._programs)?);
                     known.insert(place, (key, self.images.len() - 1));
                     self.images.len() - 1
                 }

@@ -34,6 +34,7 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
         order: &order,
         truth: partition.conditions.defaults(),
         sure_slot: None,
+        seen: vec![0; order.items.len()],
         places: vec![0; order.items.len()],
         bits: Bits {
             sides: [asks(&|item| item.src), asks(&|item| item.dst)],
@@ -91,6 +92,8 @@ struct Filler<'a> {
     truth: Vec<bool>,
     /// Slot of a vector without conditions, once there is one.
     sure_slot: Option<u32>,
+    /// The first column, counted from 1, of the last group that has each entry.
+    seen: Vec<usize>,
     /// Place of each entry in the group at hand.
     places: Vec<u32>,
     bits: Bits,
@@ -103,9 +106,15 @@ impl Filler<'_> {
 
     fn group(&mut self, group: &Group) {
         let order = self.order;
-        let mut entries: Vec<u32> = order.columns[group.columns.clone()].iter().flatten().copied().collect();
+        let mut entries: Vec<u32> = Vec::with_capacity(group.entries);
+        for entry in order.columns[group.columns.clone()].iter().flatten() {
+            let seen = &mut self.seen[*entry as usize];
+            if *seen <= group.columns.start {
+                *seen = group.columns.start + 1;
+                entries.push(*entry);
+            }
+        }
         entries.sort_unstable();
-        entries.dedup();
         for (place, entry) in (0..).zip(&entries) {
             self.places[*entry as usize] = place;
         }

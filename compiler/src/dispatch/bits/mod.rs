@@ -120,6 +120,12 @@ impl Bits {
         self.base.len() as u64 * 8 * u64::from(self.classes)
     }
 
+    /// Whether a column has items in several blocks, which take a turn each: those of
+    /// the first rules are found first.
+    pub fn is_ordered(&self) -> bool {
+        self.records.iter().any(|record| record.next > 0)
+    }
+
     /// Whether a side's address has to be looked up.
     pub fn uses(&self, side: Side) -> bool {
         self.sides[side as usize]
