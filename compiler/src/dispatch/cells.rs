@@ -103,7 +103,7 @@ pub fn fill(
     if side.is_none() {
         return Ok(Cells { side, defaults, table: Table::None });
     }
-    let cells = changed_cells(partition, classes, side, &truth, &defaults, outcomes)?;
+    let cells = changed_cells(partition, classes, side, &defaults, outcomes)?;
     let table = lay_out(&cells, &defaults, classes, outcomes, choice, limits)?;
     Ok(Cells { side, defaults, table })
 }
@@ -127,6 +127,7 @@ fn cond(item: &Item, side: Option<Side>) -> Cond {
 }
 
 /// For each condition the columns that have it, with its places there.
+#[derive(Clone, Debug)]
 struct Uses {
     starts: Vec<u32>,
     places: Vec<(u32, u32)>,
@@ -160,46 +161,76 @@ impl Uses {
     }
 }
 
+/// What it takes to find the cells of a class: where conditions are asked for, and
+/// which places of each column hold by default.
+#[derive(Clone, Debug)]
+pub struct Finder {
+    uses: Uses,
+    /// Places of each column whose condition holds by default, ascending.
+    held: Vec<Vec<u32>>,
+    places: Vec<(u32, u32)>,
+}
+
+impl Finder {
+    /// For the side that columns ask about.
+    pub fn new(partition: &Partition, side: Option<Side>) -> Self {
+        let truth = partition.conditions.defaults();
+        let held = (0..partition.columns.len()).map(|column| {
+            let items = (0..).zip(partition.items_of(column));
+            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
+            held.map(|(place, _)| place).collect()
+        });
+        Self { held: held.collect(), uses: Uses::new(partition, side), places: Vec::new() }
+    }
+
+    /// Gives `each` every column that asks for one of the changed conditions, with the
+    /// items that hold then; stops when it says `false`. Gives the places looked at.
+    pub fn columns(
+        &mut self,
+        partition: &Partition,
+        changed: &[Cond],
+        mut each: impl FnMut(u32, &mut dyn Iterator<Item = &Item>) -> bool,
+    ) -> u64 {
+        self.places.clear();
+        for cond in changed {
+            self.places.extend_from_slice(self.uses.of(*cond));
+        }
+        self.places.sort_unstable();
+        for of_column in self.places.chunk_by(|a, b| a.0 == b.0) {
+            let column = of_column[0].0;
+            let ids = &partition.columns[column as usize];
+            let items = merged(&self.held[column as usize], of_column);
+            let mut items = items.map(|place| &partition.items[ids[place as usize] as usize]);
+            if !each(column, &mut items) {
+                break;
+            }
+        }
+        self.places.len() as u64
+    }
+}
+
 fn changed_cells(
     partition: &Partition,
     classes: &AddressClasses,
     side: Option<Side>,
-    truth: &[bool],
     defaults: &[Word],
     outcomes: &mut Outcomes,
 ) -> Result<Vec<Cell>, Unfit> {
-    let uses = Uses::new(partition, side);
-    // Places of each column whose condition holds by default, ascending.
-    let held: Vec<Vec<u32>> = (0..partition.columns.len())
-        .map(|column| {
-            let items = (0..).zip(partition.items_of(column));
-            let held = items.filter(|(_, item)| truth[cond(item, side).as_u32() as usize]);
-            held.map(|(place, _)| place).collect()
-        })
-        .collect();
+    let mut finder = Finder::new(partition, side);
     let mut postings = Postings::new(&partition.conditions, classes);
-    let (mut changed, mut places, mut work) = (Vec::new(), Vec::new(), 0);
+    let (mut changed, mut work) = (Vec::new(), 0);
     let mut cells = Vec::new();
     for class in classes.classes() {
-        postings.changed(classes.sets_of(class), &mut changed);
-        places.clear();
-        for cond in &changed {
-            places.extend_from_slice(uses.of(*cond));
-        }
-        work += places.len() as u64;
-        if work > MAX_CHANGES {
-            return Err(Unfit::Work { max: MAX_CHANGES });
-        }
-        places.sort_unstable();
-        for of_column in places.chunk_by(|a, b| a.0 == b.0) {
-            let column = of_column[0].0;
-            let ids = &partition.columns[column as usize];
-            let items = merged(&held[column as usize], of_column);
-            let items = items.map(|place| &partition.items[ids[place as usize] as usize]);
+        postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
+        work += finder.columns(partition, &changed, |column, items| {
             let word = evaluate(items, outcomes).unwrap_or(Word(0));
             if word != defaults[column as usize] {
                 cells.push(Cell { class, column, word });
             }
+            true
+        });
+        if work > MAX_CHANGES {
+            return Err(Unfit::Work { max: MAX_CHANGES });
         }
     }
     Ok(cells)

@@ -99,7 +99,7 @@ impl Changed {
         let mut pairs: Vec<(Cond, u32)> = Vec::new();
         let mut changed = Vec::new();
         for class in classes.classes() {
-            postings.changed(classes.sets_of(class), &mut changed);
+            postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
             pairs.extend(changed.iter().map(|cond| (*cond, class.as_u32())));
         }
         pairs.sort_unstable();

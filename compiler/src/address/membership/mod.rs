@@ -7,6 +7,8 @@
 //! word, and that word goes from the old class to the new one.
 //!
 //! - A class's rows are stored before any word names the class.
+//! - A member that goes from some sets to others does so in one change: a word that
+//!   names the class of neither would deny what both allow.
 //! - Prefixes with a place of their own (hosts, IPv6 prefixes and markers) are
 //!   stored from long to short, so that until an address's new longest prefix is
 //!   there, none that covers it has changed; afterwards what is no longer wanted
@@ -24,8 +26,8 @@
 //!   looked up has been decided (an RCU grace period).
 //!
 //! What does not fit is refused, with nothing to be stored; but for
-//! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller compiles the policy again and swaps image and
-//! membership as a whole. Refused are members beyond the tables' room, a first
+//! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller
+//! compiles the policy again and swaps image and membership as a whole. Refused are members beyond the tables' room, a first
 //! prefix where there were only hosts, and an IPv6 prefix of a new length.
 //!
 //! Cost: for a host a few look-ups in ordered maps (about a microsecond) and one to
@@ -54,8 +56,10 @@ use crate::ir::{AddrSet, PolicyIr, SetKind};
 pub trait ClassRows {
     /// Appends the stores after which every table is right for addresses of a
     /// class with exactly these sets (ascending). No reader knows the class yet.
-    /// `false` if there is no room.
-    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> bool;
+    ///
+    /// # Errors
+    /// The tables have no place for it; they are of no more use then.
+    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> Result<(), Refused>;
 
     /// No reader knows the class any more; its id may be given to other sets.
     fn retire(&mut self, class: Class);
@@ -74,6 +78,18 @@ pub enum Refused {
     /// The tables beside have no room for a class.
     #[error("the dispatch tables have no room for another address class")]
     NoRow,
+    /// The bucket of a cell is full.
+    #[error("the dispatch table has no free place for an outcome of the new address class")]
+    NoCell,
+    /// No class was like this one in some column.
+    #[error("no address had the new combination of sets in one of the columns so far")]
+    NoId,
+    /// The image has no number for what a packet of the class meets.
+    #[error("no packet could meet this combination of rules that log, pass and decide so far")]
+    NoOutcome,
+    /// Sets that were equal are one in the image, and would not be equal any more.
+    #[error("sets that were equal when the policy was compiled are not any more")]
+    Merged,
     /// Both lines of an address are full.
     #[error("the address table has no free place for this address")]
     NoSlot,
@@ -250,7 +266,7 @@ impl Membership {
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
-        self.change(set, net, true, rows, stores)
+        self.change(net, &[set], &[], rows, stores)
     }
 
     /// Removes a member from a set, as [`Self::add`].
@@ -264,7 +280,17 @@ impl Membership {
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
-        self.change(set, net, false, rows, stores)
+        self.change(net, &[], &[set], rows, stores)
+    }
+
+    /// The sets of every class that the tables have, ascending.
+    pub fn classes(&self) -> Vec<(Class, Vec<SetBit>)> {
+        self.lists.classes()
+    }
+
+    /// The layout of the tables.
+    pub fn layout(&self) -> &AddressLayout {
+        &self.layout
     }
 
     /// Every packet that was being looked up when the last change was carried out
@@ -280,24 +306,25 @@ impl Membership {
         self.lists.quiesce(rows);
     }
 
-    fn change(
+    /// Adds a member to some sets and removes it from others, at once: whoever looks
+    /// its addresses up finds all of it or nothing. Appends stores as [`Self::add`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change(
         &mut self,
-        set: AddrSet,
         net: IpNet,
-        add: bool,
+        add: &[AddrSet],
+        remove: &[AddrSet],
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
         if self.stale {
             return Err(Refused::Stale);
         }
-        let bit = match self.bits.get(&set) {
-            None => return Ok(()),
-            Some(None) => return Err(Refused::Fixed),
-            Some(Some(bit)) => *bit,
-        };
+        let (add, remove) = (self.bits_of(add)?, self.bits_of(remove)?);
         let before = stores.len();
-        let done = self.change_bit(bit, net.trunc(), add, rows, stores);
+        let done = self.change_bits(net.trunc(), &add, &remove, rows, stores);
         if done.is_err() {
             self.stale = done != Err(Refused::NotQuiet);
             stores.truncate(before);
@@ -305,11 +332,17 @@ impl Membership {
         done
     }
 
-    fn change_bit(
+    /// The bits of those sets that rules use.
+    fn bits_of(&self, sets: &[AddrSet]) -> Result<Vec<SetBit>, Refused> {
+        let used = sets.iter().filter_map(|set| self.bits.get(set));
+        used.map(|bit| bit.ok_or(Refused::Fixed)).collect()
+    }
+
+    fn change_bits(
         &mut self,
-        bit: SetBit,
         net: IpNet,
-        add: bool,
+        add: &[SetBit],
+        remove: &[SetBit],
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
@@ -318,11 +351,15 @@ impl Membership {
         let family = if v4 { &mut self.v4 } else { &mut self.v6 };
         let own = family.nodes.get(&net).map_or(EMPTY, |node| node.own);
         let sets = self.lists.sets(own);
-        let wanted: Vec<SetBit> = match (sets.binary_search(&bit), add) {
-            (Ok(_), true) | (Err(_), false) => return Ok(()),
-            (Err(at), true) => [&sets[..at], &[bit], &sets[at..]].concat(),
-            (Ok(at), false) => [&sets[..at], &sets[at + 1..]].concat(),
-        };
+        let mut wanted: Vec<SetBit> = sets.iter().copied().filter(|bit| !remove.contains(bit)).collect();
+        for bit in add {
+            if let Err(at) = wanted.binary_search(bit) {
+                wanted.insert(at, *bit);
+            }
+        }
+        if wanted == sets {
+            return Ok(());
+        }
         if net.1 < family.host && family.moved {
             return Err(Refused::NotQuiet);
         }

@@ -55,10 +55,10 @@ const ROWS: u32 = 100;
 struct Rows;
 
 impl ClassRows for Rows {
-    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> bool {
+    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> Result<(), Refused> {
         let value = sets.iter().map(|bit| 1 << bit.as_u32()).sum();
         stores.push(Store { map: ROWS, index: class.as_u32(), offset: 0, value });
-        true
+        Ok(())
     }
 
     fn retire(&mut self, _: Class) {}
