@@ -1,5 +1,7 @@
 //! The back half of the compiler in one call: verify, optimise, plan, emit.
 //!
+//! [`crate::live`] compiles with what it takes to change the image's tables.
+//!
 //! ```
 //! # use polc_compiler::{compile::{compile, CompileOptions}, ir};
 //! # let policy = ir::generate::policy(1, &ir::generate::Shape::default());
@@ -8,7 +10,7 @@
 //! # Ok::<(), polc_compiler::compile::CompileError>(())
 //! ```
 
-use crate::emit::{EmitError, EmitOptions, Form, emit};
+use crate::emit::{EmitError, EmitOptions, FlatParts, Form, emit_with_parts};
 use crate::image::PolicyImage;
 use crate::ir::{PolicyIr, VerifyErrors};
 use crate::passes::{OptOptions, Profile, optimize};
@@ -68,7 +70,24 @@ impl From<EmitError> for CompileError {
 ///
 /// # Errors
 /// See [`CompileError`].
-pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+pub fn compile(ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+    compile_with_parts(ir, options).map(|compiled| compiled.image)
+}
+
+/// A compiled policy, and what its tables were made from.
+pub(crate) struct Compiled {
+    pub image: PolicyImage,
+    /// The policy behind all passes.
+    pub ir: PolicyIr,
+    /// `None` for a chain.
+    pub parts: Option<FlatParts>,
+}
+
+/// Compiles one policy, as [`compile`].
+pub(crate) fn compile_with_parts(
+    mut ir: PolicyIr,
+    options: &CompileOptions,
+) -> Result<Compiled, CompileError> {
     let passes =
         OptOptions { level: options.level, profile: options.profile.clone(), verify: options.verify };
     optimize(&mut ir, &passes)?;
@@ -76,7 +95,8 @@ pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage
     if options.level == 0 && limits.form == Form::Auto {
         limits.form = Form::Chain;
     }
-    Ok(emit(&ir, &limits)?)
+    let (image, parts) = emit_with_parts(&ir, &limits)?;
+    Ok(Compiled { image, ir, parts })
 }
 
 #[cfg(test)]

@@ -120,10 +120,7 @@ fn only_side(partition: &Partition) -> Result<Option<Side>, Unfit> {
 }
 
 fn cond(item: &Item, side: Option<Side>) -> Cond {
-    match side {
-        Some(Side::Dst) => item.dst,
-        _ => item.src,
-    }
+    side.unwrap_or(Side::Src).of(item)
 }
 
 /// For each condition the columns that have it, with its places there.
@@ -266,7 +263,9 @@ fn lay_out(
     let narrow = outcomes.are_narrow();
     let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
     let dense = value * u64::from(limits.classes);
-    let buckets = (cells.len() as u64).max(1).next_power_of_two();
+    // Where classes may come there is room for their cells as well.
+    let room = if classes.open { (cells.len() / 2).max(defaults.len()) } else { 0 };
+    let buckets = ((cells.len() + room) as u64).max(1).next_power_of_two();
     let sparse = buckets * SLOTS as u64 * 8;
     let fits_slot =
         outcomes.count() < 1 << (62 - CLASS_BITS - COLUMN_BITS) && limits.classes <= 1 << CLASS_BITS;
@@ -304,17 +303,30 @@ fn slots(cells: &[Cell], bits: u32, multiplier: u64) -> Option<Vec<u64>> {
         let key = key(cell.class, cell.column);
         let at = bucket(key, bits, multiplier);
         let free = slots[at..at + SLOTS].iter().position(|slot| *slot == 0)?;
-        slots[at + free] = key | u64::from(cell.word.0 + 1) << (CLASS_BITS + COLUMN_BITS);
+        slots[at + free] = slot(key, cell.word);
     }
     Some(slots)
 }
 
-fn key(class: Class, column: u32) -> u64 {
+/// Class and column as slots and programs hold them.
+pub(super) fn key(class: Class, column: u32) -> u64 {
     u64::from(class.as_u32()) | u64::from(column) << CLASS_BITS
 }
 
-fn bucket(key: u64, bits: u32, multiplier: u64) -> usize {
+/// A slot with a cell.
+pub(super) fn slot(key: u64, word: Word) -> u64 {
+    key | u64::from(word.0 + 1) << (CLASS_BITS + COLUMN_BITS)
+}
+
+/// The first slot of a key's bucket.
+pub(super) fn bucket(key: u64, bits: u32, multiplier: u64) -> usize {
     (key.wrapping_mul(multiplier) >> (64 - bits)) as usize * SLOTS
+}
+
+/// The value of the cells' map that is a key's bucket.
+#[cfg(test)]
+pub(crate) fn bucket_index(key: u64, bits: u32, multiplier: u64) -> u32 {
+    (bucket(key, bits, multiplier) / SLOTS) as u32
 }
 
 impl Cells {

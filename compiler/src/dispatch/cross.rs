@@ -7,9 +7,9 @@
 //! row[class] ─▶ id             base + source id × width + destination id ─▶ word
 //! ```
 //!
-//! Rows that are equal exist once, whatever column and side they are for; so do the
-//! words of columns that are equal throughout, and source ids whose words are equal
-//! are one.
+//! Rows that are equal exist once, whatever column and side they are for; where classes
+//! may come, only of sides that ask for the same conditions. So do the words of columns
+//! that are equal throughout, and source ids whose words are equal are one.
 //!
 //! Cost: for each column the classes whose sets change one of its conditions, and
 //! the product of its ids; bounded by `MAX_WORK`.
@@ -68,6 +68,7 @@ pub fn fill(
         truth: partition.conditions.defaults(),
         changed,
         classes: classes.len(),
+        is_open: classes.open,
         work: 0,
         row_ids: HashMap::new(),
         word_ids: HashMap::new(),
@@ -88,13 +89,13 @@ pub fn fill(
 }
 
 /// For each condition the classes in which it has not its default.
-struct Changed {
+pub(super) struct Changed {
     starts: Vec<u32>,
     classes: Vec<u32>,
 }
 
 impl Changed {
-    fn new(partition: &Partition, classes: &AddressClasses) -> Self {
+    pub(super) fn new(partition: &Partition, classes: &AddressClasses) -> Self {
         let mut postings = Postings::new(&partition.conditions, classes);
         let mut pairs: Vec<(Cond, u32)> = Vec::new();
         let mut changed = Vec::new();
@@ -123,21 +124,76 @@ struct Filler {
     truth: Vec<bool>,
     changed: Changed,
     classes: usize,
+    /// Whether classes may come.
+    is_open: bool,
     work: u64,
-    row_ids: HashMap<Vec<u16>, u32>,
+    row_ids: HashMap<(Vec<u16>, Vec<Cond>), u32>,
     word_ids: HashMap<Vec<Word>, u32>,
     cross: Cross,
 }
 
 /// Which of a column's items hold, a bit each.
-type Held = Vec<u64>;
+pub(super) type Held = Vec<u64>;
+
+/// The ids of one side of a column.
+pub(super) struct SideIds {
+    /// By class; id 0 is that of classes that have all their defaults.
+    pub of_class: Vec<u16>,
+    /// What holds for each id.
+    pub held: Vec<Held>,
+    /// Conditions that had to be looked at, summed over classes.
+    pub work: u64,
+}
+
+/// Gives each class its id on one side of a column.
+pub(super) fn side(
+    items: &[&Item],
+    cond: impl Fn(&Item) -> Cond,
+    truth: &[bool],
+    changed: &Changed,
+    classes: usize,
+) -> Result<SideIds, Unfit> {
+    let mut base: Held = vec![0; items.len().div_ceil(64).max(1)];
+    let mut flips: Vec<(u32, u32)> = Vec::new();
+    for (place, item) in (0_u32..).zip(items) {
+        let cond = cond(item);
+        if truth[cond.as_u32() as usize] {
+            base[place as usize / 64] |= 1 << (place % 64);
+        }
+        flips.extend(changed.of(cond).iter().map(|class| (*class, place)));
+    }
+    let work = flips.len() as u64 + classes as u64 / 8;
+    flips.sort_unstable();
+    let mut of_class = vec![0_u16; classes];
+    let mut held = vec![base.clone()];
+    let mut known = HashMap::from([(base.clone(), 0_u16)]);
+    for of_one in flips.chunk_by(|a, b| a.0 == b.0) {
+        let mut holds = base.clone();
+        for (_, place) in of_one {
+            holds[*place as usize / 64] ^= 1 << (place % 64);
+        }
+        let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
+        let id = *known.entry(holds).or_insert_with_key(|holds| {
+            held.push(holds.clone());
+            next
+        });
+        of_class[of_one[0].0 as usize] = id;
+    }
+    Ok(SideIds { of_class, held, work })
+}
 
 impl Filler {
     fn column(&mut self, items: &[&Item], outcomes: &mut Outcomes) -> Result<(), Unfit> {
-        let (mut src, src_held) = self.side(items, |item| item.src)?;
-        let (dst, dst_held) = self.side(items, |item| item.dst)?;
-        self.cross.sides[0] |= src_held.len() > 1;
-        self.cross.sides[1] |= dst_held.len() > 1;
+        let one = |which: Side| side(items, |item| which.of(item), &self.truth, &self.changed, self.classes);
+        let src = one(Side::Src)?;
+        self.work += src.work;
+        let dst = one(Side::Dst)?;
+        self.work += dst.work;
+        let (mut src, src_held, dst, dst_held) = (src.of_class, src.held, dst.of_class, dst.held);
+        let conds = [Side::Src, Side::Dst].map(|side| self.conditions(items, side));
+        for (side, held) in [&src_held, &dst_held].into_iter().enumerate() {
+            self.cross.sides[side] |= held.len() > 1 || !conds[side].is_empty();
+        }
         self.work += (src_held.len() * dst_held.len() * src_held[0].len()) as u64;
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
@@ -156,54 +212,31 @@ impl Filler {
         }
         src.iter_mut().for_each(|id| *id = renamed[usize::from(*id)]);
         let width = dst_held.len() as u32;
-        let record = Record { src: self.row(src), dst: self.row(dst), base: self.words(words), width };
+        let [src_conds, dst_conds] = conds;
+        let (src, dst) = (self.row(src, src_conds), self.row(dst, dst_conds));
+        let record = Record { src, dst, base: self.words(words), width };
         self.cross.records.push(record);
         Ok(())
     }
 
-    /// The id of each class, and what holds for each id. Id 0 is that of classes
-    /// that have all their defaults.
-    fn side(
-        &mut self,
-        items: &[&Item],
-        cond: impl Fn(&Item) -> Cond,
-    ) -> Result<(Vec<u16>, Vec<Held>), Unfit> {
-        let mut base: Held = vec![0; items.len().div_ceil(64).max(1)];
-        let mut flips: Vec<(u32, u32)> = Vec::new();
-        for (place, item) in (0_u32..).zip(items) {
-            let cond = cond(item);
-            if self.truth[cond.as_u32() as usize] {
-                base[place as usize / 64] |= 1 << (place % 64);
-            }
-            flips.extend(self.changed.of(cond).iter().map(|class| (*class, place)));
+    /// What a side of a column asks, where classes may come: equal rows of columns that
+    /// ask something else need not stay equal, and a side that is asked about matters
+    /// though no class differs on it yet.
+    fn conditions(&self, items: &[&Item], side: Side) -> Vec<Cond> {
+        if !self.is_open {
+            return Vec::new();
         }
-        self.work += flips.len() as u64 + self.classes as u64 / 8;
-        if self.work > MAX_WORK {
-            return Err(Unfit::Work { max: MAX_WORK });
-        }
-        flips.sort_unstable();
-        let mut ids = vec![0_u16; self.classes];
-        let mut held = vec![base.clone()];
-        let mut known = HashMap::from([(base.clone(), 0_u16)]);
-        for of_class in flips.chunk_by(|a, b| a.0 == b.0) {
-            let mut holds = base.clone();
-            for (_, place) in of_class {
-                holds[*place as usize / 64] ^= 1 << (place % 64);
-            }
-            let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
-            let id = *known.entry(holds).or_insert_with_key(|holds| {
-                held.push(holds.clone());
-                next
-            });
-            ids[of_class[0].0 as usize] = id;
-        }
-        Ok((ids, held))
+        let mut conds: Vec<Cond> =
+            items.iter().map(|item| side.of(item)).filter(|cond| *cond != Cond::ALWAYS).collect();
+        conds.sort_unstable();
+        conds.dedup();
+        conds
     }
 
-    fn row(&mut self, row: Vec<u16>) -> u32 {
+    fn row(&mut self, row: Vec<u16>, conds: Vec<Cond>) -> u32 {
         self.cross.short &= row.iter().all(|id| *id <= 0xff);
         let next = self.cross.rows.len() as u32;
-        *self.row_ids.entry(row).or_insert_with_key(|row| {
+        *self.row_ids.entry((row, conds)).or_insert_with_key(|(row, _)| {
             self.cross.rows.push(row.clone());
             next
         })

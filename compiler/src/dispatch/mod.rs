@@ -22,6 +22,7 @@ pub mod cells;
 pub mod column;
 pub mod condition;
 pub mod cross;
+pub mod live;
 pub mod outcome;
 pub mod ports;
 

@@ -35,7 +35,7 @@ mod text;
 
 use crate::address::{AddressError, AddressLimits, AddressTables};
 use crate::bpf::AsmError;
-use crate::dispatch::{self, Choice, Limits, Side, Unfit};
+use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Unfit};
 use crate::image::{MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
@@ -184,11 +184,31 @@ impl EmitError {
     }
 }
 
+/// What the tables of a flat image were made from, and where they are.
+#[derive(Debug)]
+pub(crate) struct FlatParts {
+    pub classes: AddressClasses,
+    /// Their maps are the first ones, where `uses_addresses`.
+    pub addresses: AddressTables,
+    pub uses_addresses: bool,
+    pub dispatch: Dispatch,
+    /// The first map of the dispatch's form.
+    pub form: u32,
+}
+
 /// Plans and emits a policy that has passed [`crate::ir::verify`].
 ///
 /// # Errors
 /// See [`EmitError`].
 pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    emit_with_parts(ir, options).map(|(image, _)| image)
+}
+
+/// As [`emit`], with what the tables were made from; `None` for a chain.
+pub(crate) fn emit_with_parts(
+    ir: &PolicyIr,
+    options: &EmitOptions,
+) -> Result<(PolicyImage, Option<FlatParts>), EmitError> {
     let min = FIXED_SLOTS + PIECE_SLOTS;
     if !(min..=MAX_SLOTS).contains(&options.max_slots) {
         return Err(EmitError::Budget { given: options.max_slots, min, max: MAX_SLOTS });
@@ -197,17 +217,30 @@ pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitErr
     if options.form != Form::Chain {
         match flat(ir, &classes, options) {
             Err(EmitError::Form(_) | EmitError::Address(_)) if options.form == Form::Auto => {}
-            done => return done,
+            Ok(flat) => {
+                let FlatImage { image, addresses, uses_addresses, dispatch, form } = flat;
+                return Ok((image, Some(FlatParts { classes, addresses, uses_addresses, dispatch, form })));
+            }
+            Err(error) => return Err(error),
         }
     }
     let mut ir = ir.clone();
     let budget = Budget { slots: options.max_slots - FIXED_SLOTS, piece: PIECE_SLOTS };
     let plan = plan(&mut ir, budget, &|ir, rule| rule::cost(ir, rule, &classes, options))?;
-    emit_planned(&ir, &classes, &plan, options)
+    Ok((emit_planned(&ir, &classes, &plan, options)?, None))
+}
+
+/// An image of tables; the rest as in [`FlatParts`].
+struct FlatImage {
+    image: PolicyImage,
+    addresses: AddressTables,
+    uses_addresses: bool,
+    dispatch: Dispatch,
+    form: u32,
 }
 
 /// Emits a policy as tables.
-fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<FlatImage, EmitError> {
     let choice = match options.form {
         Form::Auto | Form::Chain => Choice::Fastest,
         Form::Cells => Choice::Cells,
@@ -221,14 +254,15 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
     let capacity = addresses.layout().class_capacity();
     let limits = Limits { classes: capacity, max_table_bytes: options.max_table_bytes };
     let dispatch = dispatch::build(ir, classes, choice, &limits)?;
-    let needed = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
-    let mut maps = if needed { addresses.maps() } else { Vec::new() };
+    let uses_addresses = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
+    let mut maps = if uses_addresses { addresses.maps() } else { Vec::new() };
     let (numbers, tables) = flat_maps::maps(&dispatch, maps.len() as u32, capacity, options.count);
     maps.extend(tables);
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    Ok(image(ir, vec![program], maps, hits))
+    let image = image(ir, vec![program], maps, hits);
+    Ok(FlatImage { image, addresses, uses_addresses, dispatch, form: numbers.form })
 }
 
 fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Vec<Decision>>) -> PolicyImage {

@@ -145,6 +145,11 @@ impl Lists {
         Ok(class)
     }
 
+    /// Whether fewer than this many class ids are free, and quiet would free some.
+    pub fn is_short(&self, least: usize) -> bool {
+        self.free_classes.len() < least && !self.retired.is_empty()
+    }
+
     /// No reader knows a retired class any more.
     pub fn quiesce(&mut self, rows: &mut dyn ClassRows) {
         let mut retired = std::mem::take(&mut self.retired);

@@ -23,7 +23,8 @@
 //!   first.
 //! - Slots, chunks and class ids that were in use are used again only after
 //!   [`Membership::quiesce`]: the caller says so when every packet that was being
-//!   looked up has been decided (an RCU grace period).
+//!   looked up has been decided (an RCU grace period). A change that may lack what
+//!   waits for that asks for quiet too; at most an eighth of the slots waits.
 //!
 //! What does not fit is refused, with nothing to be stored; but for
 //! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller
@@ -104,12 +105,15 @@ pub enum Refused {
     NewLength(u8),
     /// Readers of earlier changes must have ended before this one: to be tried again
     /// after [`Membership::quiesce`]. Nothing has changed.
-    #[error("a prefix changes only after a grace period behind earlier changes")]
+    #[error("the change has to wait for a grace period behind earlier changes")]
     NotQuiet,
     /// An earlier change was refused.
     #[error("an earlier change was refused; the image must be replaced")]
     Stale,
 }
+
+/// Class ids that are kept for the change of a prefix, if more only have to become quiet.
+const SPARE_CLASSES: usize = 32;
 
 /// Addresses, left-aligned in 128 bits, and a length: sorted, a prefix stands
 /// before those inside it.
@@ -348,8 +352,9 @@ impl Membership {
     ) -> Result<(), Refused> {
         let v4 = matches!(net, IpNet::V4(_));
         let net = aligned(net);
-        let family = if v4 { &mut self.v4 } else { &mut self.v6 };
+        let family = if v4 { &self.v4 } else { &self.v6 };
         let own = family.nodes.get(&net).map_or(EMPTY, |node| node.own);
+        let (host, moved) = (family.host, family.moved);
         let sets = self.lists.sets(own);
         let mut wanted: Vec<SetBit> = sets.iter().copied().filter(|bit| !remove.contains(bit)).collect();
         for bit in add {
@@ -360,10 +365,12 @@ impl Membership {
         if wanted == sets {
             return Ok(());
         }
-        if net.1 < family.host && family.moved {
+        let is_host = net.1 == host;
+        if !is_host && moved || self.is_short(v4, is_host) {
             return Err(Refused::NotQuiet);
         }
-        family.moved |= net.1 < family.host || own == EMPTY;
+        let family = if v4 { &mut self.v4 } else { &mut self.v6 };
+        family.moved |= !is_host || own == EMPTY;
         let wanted = self.lists.intern(&wanted);
         let mut markers = Markers::default();
         if !v4 && net.1 < 128 && (own == EMPTY) != (wanted == EMPTY) {
@@ -379,6 +386,16 @@ impl Membership {
         } else {
             self.store6(&region, &markers, rows, stores)
         }
+    }
+
+    /// Whether a change could want what only has to become quiet to be free again.
+    fn is_short(&self, v4: bool, is_host: bool) -> bool {
+        let hosts = if v4 { &self.hosts4 } else { &self.hosts6 };
+        let nets = self.nets6.as_ref().filter(|_| !v4 && !is_host);
+        let chunks = self.nets4.as_ref().filter(|_| v4 && !is_host);
+        self.lists.is_short(if is_host { 2 } else { SPARE_CLASSES })
+            || hosts.iter().chain(nets).any(Slots::is_short)
+            || chunks.is_some_and(Leaves::is_short)
     }
 
     /// Stores what a region's IPv4 prefixes have now.

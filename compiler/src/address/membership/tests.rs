@@ -297,7 +297,6 @@ fn walk(
             assert!(stores.is_empty() && error != Refused::Stale, "seed {seed}: {error}");
             assert_eq!(loaded.membership.add(bit, net, &mut Rows, &mut stores), Err(Refused::Stale));
             refused += 1;
-            eprintln!("REF {error:?} {start}");
             loaded = load(&model);
             each(&mut loaded, Event::Reloaded);
             continue;

@@ -250,12 +250,3 @@ impl Filler<'_> {
 fn word(verdict: Verdict, decision: Decision) -> Word {
     Word(decision.as_u32() * 2 + u32::from(verdict == Verdict::Allow))
 }
-
-impl Side {
-    fn of(self, item: &Item) -> Cond {
-        match self {
-            Self::Src => item.src,
-            Self::Dst => item.dst,
-        }
-    }
-}
