@@ -65,7 +65,8 @@ impl LiveTables {
 /// What a set's new members, ascending, change.
 fn differences(group: &Group, new: &[IpNet], changes: &mut BTreeMap<IpNet, Change>) {
     let mut change = |net: IpNet, is_new: bool| {
-        let change = changes.entry(net).or_insert_with(|| Change { net, add: Vec::new(), remove: Vec::new() });
+        let change =
+            changes.entry(net).or_insert_with(|| Change { net, add: Vec::new(), remove: Vec::new() });
         let sets = if is_new { &mut change.add } else { &mut change.remove };
         sets.extend_from_slice(&group.resolved);
     };

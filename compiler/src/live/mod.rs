@@ -19,8 +19,9 @@
 //! before it or what is behind it (`address::membership`, `dispatch::live`). Changes of
 //! prefixes within one another are none that one step can show, and ask for a compile.
 //!
-//! Cost: a change of a host is a microsecond or two; [`LiveTables::changes_to`] is
-//! linear in rules and members. Memory: about 200 bytes for each member.
+//! Cost: a change of a host is some microseconds; [`LiveTables::changes_to`] is linear
+//! in rules and members. Memory: linear in members and tables, each of which are kept
+//! beside those that are loaded.
 
 mod changes;
 mod resolved;
@@ -50,6 +51,19 @@ pub struct LiveTables {
     /// The group of each resolved set that rules of the image look at.
     group_of: BTreeMap<AddrSet, usize>,
     tables: Tables,
+}
+
+/// A resolved set that the image looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LiveSet<'a> {
+    /// Its number in the resolved policy.
+    pub id: AddrSet,
+    /// What the policy says.
+    pub name: &'a str,
+    /// Whether the policy itself lists the members.
+    pub is_fixed: bool,
+    /// Members, ascending.
+    pub members: Vec<IpNet>,
 }
 
 /// Resolved sets that are one set in the image.
@@ -94,7 +108,8 @@ pub fn compile_live(
 impl LiveTables {
     fn new(mut policy: PolicyIr, compiled: &PolicyIr, parts: Option<FlatParts>) -> Self {
         let sets = groups(&mut policy, compiled);
-        let group_of = (0..).zip(&sets).flat_map(|(at, group)| group.resolved.iter().map(move |set| (*set, at)));
+        let group_of =
+            (0..).zip(&sets).flat_map(|(at, group)| group.resolved.iter().map(move |set| (*set, at)));
         let tables = match parts {
             None => Tables::Chain,
             Some(parts) if !parts.uses_addresses => Tables::Fixed,
@@ -180,6 +195,30 @@ impl LiveTables {
             sets
         };
         flat.membership.classes().into_iter().map(|(class, bits)| (class, sets(bits))).collect()
+    }
+
+    /// The sets that the image looks at, ascending, with their members of now; those that
+    /// passes dropped are left out.
+    pub fn sets(&self) -> Vec<LiveSet<'_>> {
+        let fixed = self.policy.sets.iter().filter(|(_, set)| set.kind == SetKind::Nets);
+        let mut sets: Vec<LiveSet<'_>> = fixed
+            .map(|(id, set)| LiveSet { id, name: &set.name, is_fixed: true, members: set.nets.clone() })
+            .collect();
+        for (id, group) in &self.group_of {
+            let members = self.sets[*group].members.iter().copied().collect();
+            sets.push(LiveSet { id: *id, name: &self.policy.sets[*id].name, is_fixed: false, members });
+        }
+        sets.sort_unstable_by_key(|set| set.id);
+        sets
+    }
+
+    /// How many classes were given contents so far: [`Self::classes`] says something new
+    /// when this does.
+    pub fn classes_made(&self) -> u64 {
+        match &self.tables {
+            Tables::Flat(flat) => flat.rows.fills(),
+            Tables::Chain | Tables::Fixed => 0,
+        }
     }
 
     /// The groups of these sets; sets that no rule of the image looks at have none.

@@ -27,9 +27,9 @@ impl ResolvedPolicy {
         compile_live(self.ir.clone(), &self.options)
     }
 
-    /// The sets that it names, with their members of now, in the order of their numbers.
-    pub fn sets(&self) -> impl Iterator<Item = (&str, &[ipnet::IpNet])> {
-        self.ir.sets.values().map(|set| (set.name.as_str(), set.nets.as_slice()))
+    /// Whose policy it is, for people.
+    pub fn name(&self) -> &str {
+        &self.ir.name
     }
 
     pub(super) fn ir(&self) -> &PolicyIr {

@@ -77,7 +77,8 @@ impl World {
             self.live.quiesce();
             done = self.live.change(change, &mut stores);
         }
-        for (set, add) in change.add.iter().map(|s| (s, true)).chain(change.remove.iter().map(|s| (s, false))) {
+        for (set, add) in change.add.iter().map(|s| (s, true)).chain(change.remove.iter().map(|s| (s, false)))
+        {
             let nets = &mut self.ir.sets[*set].nets;
             match (nets.binary_search(&change.net), add) {
                 (Err(at), true) => nets.insert(at, change.net),
@@ -136,7 +137,9 @@ fn walk(form: Form, shape: &Shape, seeds: std::ops::Range<u64>) -> Tally {
     let one_sided = matches!(form, Form::Dense | Form::Sparse);
     let mut tally = Tally { fitted: 0, made: 0, refused: 0, steps: 0 };
     for seed in seeds {
-        let Some(mut world) = World::new(open_policy(seed, shape, one_sided), options(form)) else { continue };
+        let Some(mut world) = World::new(open_policy(seed, shape, one_sided), options(form)) else {
+            continue;
+        };
         if world.live.layout().is_none() {
             continue;
         }
@@ -160,7 +163,10 @@ fn walk(form: Form, shape: &Shape, seeds: std::ops::Range<u64>) -> Tally {
                 tally.steps += 1;
                 for ((flow, old), new) in flows.iter().zip(&old).zip(&new) {
                     let got = read(live, image, flow);
-                    assert!(got == *old || got == *new, "seed {seed}: {change:?}: {flow:?}: {got:?}\n{new_ir}");
+                    assert!(
+                        got == *old || got == *new,
+                        "seed {seed}: {change:?}: {flow:?}: {got:?}\n{new_ir}"
+                    );
                 }
             });
             assert_eq!(world.ir, new_ir);
@@ -276,9 +282,9 @@ fn small(members: [&str; 2]) -> PolicyIr {
 #[test]
 fn a_pod_whose_labels_change_moves_in_one_leaf_store() {
     for form in [Form::Auto, Form::Dense, Form::Sparse] {
-        let mut world = World::new(small(["10.0.0.1/32, 10.0.0.3/32", "10.0.0.2/32"]), options(form)).unwrap();
-        let wanted =
-            ResolvedPolicy::new(small(["10.0.0.3/32", "10.0.0.1/32, 10.0.0.2/32"]), options(form));
+        let mut world =
+            World::new(small(["10.0.0.1/32, 10.0.0.3/32", "10.0.0.2/32"]), options(form)).unwrap();
+        let wanted = ResolvedPolicy::new(small(["10.0.0.3/32", "10.0.0.1/32, 10.0.0.2/32"]), options(form));
         let changes = world.live.changes_to(&wanted).unwrap();
         let [change] = &changes[..] else { panic!("{changes:?}") };
         assert_eq!((change.add.len(), change.remove.len()), (1, 1));
@@ -318,7 +324,8 @@ fn what_is_no_change_of_members_asks_for_a_compile() {
     assert_eq!(chain.changes_to(&wanted), Err(CompileNeeded::Chain));
     assert!(!chain.can_change());
     let mut fixed = live.clone();
-    let change = Change { net: "10.3.0.0/16".parse().unwrap(), add: vec![AddrSet::from_u32(2)], remove: vec![] };
+    let change =
+        Change { net: "10.3.0.0/16".parse().unwrap(), add: vec![AddrSet::from_u32(2)], remove: vec![] };
     assert_eq!(fixed.change(&change, &mut Vec::new()), Err(Refused::Fixed));
 }
 
@@ -328,13 +335,19 @@ fn sets_that_are_one_in_the_image_change_together() {
     ir.sets[AddrSet::from_u32(1)].name = "a".into();
     let (image, mut live) = compile_live(ir.clone(), &options(Form::Auto)).unwrap();
     let net: IpNet = "10.0.0.7/32".parse().unwrap();
-    let change = |add: &[u32]| Change { net, add: add.iter().copied().map(AddrSet::from_u32).collect(), remove: vec![] };
+    let change = |add: &[u32]| Change {
+        net,
+        add: add.iter().copied().map(AddrSet::from_u32).collect(),
+        remove: vec![],
+    };
     let mut stores = Vec::new();
     assert_eq!(live.change(&change(&[0]), &mut stores), Err(Refused::Merged));
     assert_eq!(live.change(&change(&[0, 1]), &mut stores), Ok(()));
     assert!(!stores.is_empty() && image.maps.len() > 1);
     ir.sets[AddrSet::from_u32(0)].nets.push(net);
-    let to = |live: &LiveTables, ir: &PolicyIr| live.changes_to(&ResolvedPolicy::new(ir.clone(), options(Form::Auto)));
+    let to = |live: &LiveTables, ir: &PolicyIr| {
+        live.changes_to(&ResolvedPolicy::new(ir.clone(), options(Form::Auto)))
+    };
     assert_eq!(to(&live, &ir), Err(CompileNeeded::Merged));
     ir.sets[AddrSet::from_u32(1)].nets.push(net);
     assert_eq!(to(&live, &ir), Ok(Vec::new()));

@@ -58,7 +58,8 @@ impl LiveIds {
                     let class = ids.of_class.iter().position(|id| *id == raw)?;
                     cross.rows[row as usize].get(class).copied()
                 };
-                let known = (0_u16..).zip(&ids.held).filter_map(|(raw, held)| Some((held.clone(), last(raw)?)));
+                let known =
+                    (0_u16..).zip(&ids.held).filter_map(|(raw, held)| Some((held.clone(), last(raw)?)));
                 for (place, item) in (0_u32..).zip(&items) {
                     let cond = which.of(item);
                     if cond != Cond::ALWAYS {
@@ -117,7 +118,8 @@ impl LiveIds {
             }
             bytes[at..at + self.id_size].copy_from_slice(&id[..self.id_size]);
             let word = at / 4 * 4;
-            let value = bytes[word..word + 4].iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
+            let value =
+                bytes[word..word + 4].iter().rev().fold(0, |value, byte| value << 8 | u32::from(*byte));
             stores.push(Store { map, index: row, offset: word as u32, value });
         }
         Ok(())

@@ -28,7 +28,7 @@ mod sparse;
 use super::cells::{Cells, Finder, Table};
 use super::condition::{Cond, Postings};
 use super::outcome::look_up;
-use super::{Dispatch, Side, Tables};
+use super::{Dispatch, Tables};
 use crate::address::{AddressClasses, Class, ClassRows, Refused, SetBit};
 use crate::image::Store;
 
@@ -44,6 +44,7 @@ pub struct LiveRows {
     map: u32,
     form: Form,
     changed: Vec<Cond>,
+    fills: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +94,7 @@ impl LiveRows {
                 if bits.row_words() == 0 { Form::Fixed } else { Form::Bits }
             }
         };
-        Self { dispatch, postings, map, form, changed: Vec::new() }
+        Self { dispatch, postings, map, form, changed: Vec::new(), fills: 0 }
     }
 
     /// The dispatch, without the contents of its form's tables.
@@ -101,14 +102,15 @@ impl LiveRows {
         &self.dispatch
     }
 
-    /// Whether a side's address is looked up.
-    pub fn uses(&self, side: Side) -> bool {
-        self.dispatch.uses(side)
+    /// How many classes were given contents so far.
+    pub fn fills(&self) -> u64 {
+        self.fills
     }
 }
 
 impl ClassRows for LiveRows {
     fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> Result<(), Refused> {
+        self.fills += 1;
         let Dispatch { partition, outcomes, tables, .. } = &self.dispatch;
         self.postings.changed(&partition.conditions, sets, &mut self.changed);
         let changed = &self.changed;
@@ -137,7 +139,8 @@ impl ClassRows for LiveRows {
                     let word = look_up(items, outcomes);
                     known = word.is_some();
                     found.extend(
-                        word.filter(|word| *word != cells.defaults[column as usize]).map(|word| (column, word)),
+                        word.filter(|word| *word != cells.defaults[column as usize])
+                            .map(|word| (column, word)),
                     );
                     known
                 });

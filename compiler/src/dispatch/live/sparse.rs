@@ -89,7 +89,8 @@ impl LiveSlots {
 
     fn store(&mut self, at: usize, slot: u64, map: u32, stores: &mut Vec<Store>) {
         let (index, offset) = ((at / SLOTS) as u32, (at % SLOTS) as u32 * 8);
-        let mut put = |half: u32, value: u32| stores.push(Store { map, index, offset: offset + half * 4, value });
+        let mut put =
+            |half: u32, value: u32| stores.push(Store { map, index, offset: offset + half * 4, value });
         let old = self.slots[at];
         if old >> 32 != 0 {
             put(1, 0);

@@ -55,7 +55,8 @@ pub(super) fn read(live: &LiveTables, image: &PolicyImage, flow: &Flow) -> Outco
         }
         Form::Bits(bits) => {
             let mut bits = bits.clone();
-            bits.rows = map("polc_rows").dense.chunks(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect();
+            bits.rows =
+                map("polc_rows").dense.chunks(8).map(|b| u64::from_le_bytes(b.try_into().unwrap())).collect();
             let class = |side| crate::address::Class::from_u32(if bits.uses(side) { class(side) } else { 0 });
             let walk = bits.walk(column, class(Side::Src), class(Side::Dst)).unwrap();
             let verdict = verdict(walk.word.0);
