@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         let (index, pass_decision) = untracked[usize::from(egress)]?;
         let image = at_xdp.as_ref().filter(|_| !egress).unwrap_or(&programs[index].image);
         let policy = Policy { image, xdp: !egress, sets: &sets[index], lines: &lines };
-        Some(Untracked { policy, pass_decision })
+        Some(Untracked { policy: Some(policy), pass_decision })
     };
 
     let support = support::check(&args.bpffs.path, args.mount_bpffs)
@@ -121,8 +121,8 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         flags: 0,
         recheck: args.recheck_established,
         failsafes: &failsafes(&loaded.cluster, endpoint),
-        ingress: policy(Direction::Ingress),
-        egress: policy(Direction::Egress),
+        ingress: Some(policy(Direction::Ingress)),
+        egress: Some(policy(Direction::Egress)),
         untracked_ingress: untracked_policy(Direction::Ingress),
         untracked_egress: untracked_policy(Direction::Egress),
     })?;
