@@ -26,17 +26,28 @@ const REPEAT: u32 = 20_000;
 pub struct Bed {
     driver: Program,
     counts: Map,
-    tables: Vec<Map>,
+    packet: Map,
+    programs: Map,
     _kept: (Vec<Program>, Vec<Map>),
 }
 
-/// The tables of the policy, mapped.
-pub struct Tables(Vec<Option<MappedArray>>);
+/// The policy in force.
+pub struct Tables<'a> {
+    bed: &'a Bed,
+    mapped: Vec<Option<MappedArray>>,
+    _policy: (Program, Vec<Map>),
+}
 
-impl Tables {
+impl Tables<'_> {
+    /// Puts another image in force.
+    pub fn swap(&mut self, image: &PolicyImage) -> Result<(), Failure> {
+        *self = self.bed.install(image)?;
+        Ok(())
+    }
+
     pub fn carry_out(&self, stores: &[Store]) -> Result<(), Failure> {
         for store in stores {
-            let table = self.0.get(store.map as usize).and_then(Option::as_ref);
+            let table = self.mapped.get(store.map as usize).and_then(Option::as_ref);
             let table = table.ok_or_else(|| failed(format!("map {} cannot be stored to", store.map)))?;
             table.store_word(store.index, store.offset, store.value)?;
         }
@@ -45,7 +56,7 @@ impl Tables {
 }
 
 impl Bed {
-    pub fn new(image: &PolicyImage, packets: &[(Flow, Expected)]) -> Result<Self, Failure> {
+    pub fn new(packets: &[(Flow, Expected)]) -> Result<Self, Failure> {
         let packet = map(abi::STATE_MAP, MapKind::PerCpuArray, abi::STATE_SIZE, 1)?;
         let programs = map(abi::PROGS_MAP, MapKind::ProgArray, 4, 16)?;
         let states = map("states", MapKind::Array, COPIED as u32, SPREAD as u32)?;
@@ -72,29 +83,36 @@ impl Bed {
         let driver = own("driver", &driver()?)?;
         let allowed = own("allowed", &end(Expected::Denied)?)?;
         let denied = own("denied", &end(Expected::Allowed)?)?;
+        programs.set_program(abi::SLOT_ALLOWED, &allowed)?;
+        programs.set_program(abi::SLOT_DENIED, &denied)?;
+        let kept = (vec![allowed, denied], vec![states, turn]);
+        Ok(Self { driver, counts, packet, programs, _kept: kept })
+    }
+
+    /// Loads an image, maps its tables, and lets the policy's slot lead to it.
+    fn install(&self, image: &PolicyImage) -> Result<Tables<'_>, Failure> {
         let tables = image.maps.iter().map(filled).collect::<Result<Vec<_>, _>>()?;
         let code = image.programs[0].code.encode(|reference| match reference {
-            MapRef::Shared(abi::STATE_MAP) => packet.raw_fd(),
-            MapRef::Shared(_) => programs.raw_fd(),
+            MapRef::Shared(abi::STATE_MAP) => self.packet.raw_fd(),
+            MapRef::Shared(_) => self.programs.raw_fd(),
             MapRef::Private(index) => tables[index as usize].raw_fd(),
             MapRef::Fd(fd) => fd,
         });
         let policy = load(ProgramKind::Classifier, "policy", &code)?;
-        programs.set_program(abi::SLOT_ALLOWED, &allowed)?;
-        programs.set_program(abi::SLOT_DENIED, &denied)?;
-        programs.set_program(abi::SLOT_FIRST_POLICY, &policy)?;
-        let kept = (vec![allowed, denied, policy], vec![packet, programs, states, turn]);
-        Ok(Self { driver, counts, tables, _kept: kept })
+        let mapped = |map: &Map| if map.is_mappable() { MappedArray::new(map).map(Some) } else { Ok(None) };
+        let mapped = tables.iter().map(mapped).collect::<Result<_, _>>()?;
+        self.programs.set_program(abi::SLOT_FIRST_POLICY, &policy)?;
+        Ok(Tables { bed: self, mapped, _policy: (policy, tables) })
     }
 
-    /// Runs `change` while another thread has packets decided, one behind the other.
+    /// Runs `change` on an image in force while another thread has packets decided, one behind the other.
     /// Gives its result, and how many packets there were and how many were wrong.
     pub fn under_packets<T>(
         &self,
-        change: impl FnOnce(&Tables) -> Result<T, Failure>,
+        image: &PolicyImage,
+        change: impl FnOnce(&mut Tables<'_>) -> Result<T, Failure>,
     ) -> Result<(T, [u64; 2]), Failure> {
-        let mapped = |map: &Map| if map.is_mappable() { MappedArray::new(map).map(Some) } else { Ok(None) };
-        let tables = Tables(self.tables.iter().map(mapped).collect::<Result<_, _>>()?);
+        let mut tables = self.install(image)?;
         let stop = AtomicBool::new(false);
         let (done, ran) = std::thread::scope(|scope| {
             let reader = scope.spawn(|| {
@@ -107,7 +125,7 @@ impl Bed {
             while !stop.load(Ordering::Relaxed) && !reader.is_finished() && self.counts()?[0] == 0 {
                 std::thread::yield_now();
             }
-            let done = change(&tables);
+            let done = change(&mut tables);
             stop.store(true, Ordering::Relaxed);
             Ok::<_, Failure>((done, reader.join()))
         })?;

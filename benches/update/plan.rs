@@ -53,15 +53,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn next_change(&mut self) -> Change {
-        let number = self.rng.below(self.held.len());
-        let net = match self.kind {
+    fn net(&self, number: usize) -> IpNet {
+        match self.kind {
             Kind::HostsMove | Kind::NewClasses => host(address(101, number as u32)),
             Kind::HostsComeAndGo => host(address(102, number as u32)),
             Kind::Prefixes => {
                 IpNet::new(Ipv4Addr::new(10, 103, number as u8, 0).into(), 24).unwrap_or_default()
             }
-        };
+        }
+    }
+
+    /// Puts all that changes into the sets where it is now.
+    pub fn members(&self, sets: &mut [Vec<IpNet>]) {
+        for (number, held) in self.held.iter().enumerate() {
+            let net = self.net(number);
+            sets.iter_mut().for_each(|nets| nets.retain(|old| *old != net));
+            held.iter().for_each(|set| sets[*set as usize].push(net));
+        }
+    }
+
+    pub fn next_change(&mut self) -> Change {
+        let number = self.rng.below(self.held.len());
+        let net = self.net(number);
         let count = match self.kind {
             Kind::NewClasses => 3,
             Kind::HostsMove => 1,

@@ -121,6 +121,21 @@ impl World {
         Self { ir, options: CompileOptions { limits, ..CompileOptions::default() }, members }
     }
 
+    /// The policy with other members: `change` is given those of the sources' sets, and
+    /// may leave them in any order.
+    pub fn with(&self, change: impl FnOnce(&mut [Vec<IpNet>])) -> PolicyIr {
+        let mut ir = self.ir.clone();
+        let ids: Vec<AddrSet> = (0..SETS).map(AddrSet::from_u32).collect();
+        let mut sets: Vec<Vec<IpNet>> = ids.iter().map(|id| std::mem::take(&mut ir.sets[*id].nets)).collect();
+        change(&mut sets);
+        for (id, mut nets) in ids.into_iter().zip(sets) {
+            nets.sort_unstable();
+            nets.dedup();
+            ir.sets[id].nets = nets;
+        }
+        ir
+    }
+
     /// Packets that are decided while members change in a way.
     pub fn packets(&self, kind: Kind) -> Vec<(Flow, Expected)> {
         let mut packets = Vec::with_capacity(SPREAD);

@@ -263,8 +263,9 @@ fn lay_out(
     let narrow = outcomes.are_narrow();
     let value = (defaults.len() as u64 * if narrow { 2 } else { 4 }).next_multiple_of(8);
     let dense = value * u64::from(limits.classes);
-    // Where classes may come there is room for their cells as well.
-    let room = if classes.open { (cells.len() / 2).max(defaults.len()) } else { 0 };
+    // Where classes may come there is room for their cells: the multiplier is chosen for
+    // those that are there, so that only air keeps a bucket from being full.
+    let room = if classes.open { cells.len() + cells.len().max(defaults.len()) } else { 0 };
     let buckets = ((cells.len() + room) as u64).max(1).next_power_of_two();
     let sparse = buckets * SLOTS as u64 * 8;
     let fits_slot =
