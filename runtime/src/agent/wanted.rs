@@ -7,7 +7,7 @@ use crate::kernel::{Failsafe, Hook};
 
 /// An endpoint's policy at an interface, as it was resolved. As in
 /// [`crate::kernel::AttachRequest`], but for policies that are compiled when they have
-/// to be.
+/// to be: once, if several interfaces refer to the same one.
 #[derive(Copy, Clone)]
 pub struct EndpointPolicy<'a> {
     /// Interface: the host's end of a workload's link, or a host's interface.
