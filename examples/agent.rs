@@ -7,22 +7,24 @@
 //! It enforces the policies of `examples/shop` for the pods of one node, in the
 //! userspace VM, so that it runs anywhere. Then two things happen in the cluster:
 //!
-//! 1. A pod starts on another node. Sets gain an address: the agent changes table
-//!    contents and loads no instruction.
-//! 2. A policy is added. Programs change: the agent loads the new ones and swaps
-//!    them in; connections that were allowed go on.
+//! 1. A pod starts on another node. Sets gain an address: the agent asks the tables in
+//!    force for the words that say so, and stores them; it compiles and loads nothing.
+//! 2. A policy is added. What the tables are asked for is more than members: the agent
+//!    compiles, loads the new programs and swaps them in; connections that were allowed
+//!    go on.
 //!
 //! What it prints is checked by a test (`examples/agent.txt`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io::{self, Write};
 use std::net::IpAddr;
 
-use polc_compiler::compile::{CompileOptions, compile};
+use polc_compiler::compile::CompileOptions;
 use polc_compiler::diag::{self, Sources};
-use polc_compiler::image::{MapSpec, PolicyImage};
+use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{DecisionData, Direction, Flow};
+use polc_compiler::live::{LiveTables, ResolvedPolicy};
 use polc_compiler::manifest;
 use polc_compiler::resolve::Cluster;
 use polc_runtime::packet::build;
@@ -74,19 +76,19 @@ struct Place {
     /// Both directions of a pod share a number, and with it their connections.
     endpoint: u32,
     direction: Direction,
-    /// Index into [`Desired::images`].
-    image: usize,
+    /// Index into [`Desired::policies`].
+    policy: usize,
 }
 
-/// What is to be enforced on the node: compiled policies, and who uses which.
+/// What is to be enforced on the node: resolved policies, and who uses which.
 struct Desired {
-    images: Vec<PolicyImage>,
+    policies: Vec<ResolvedPolicy>,
     places: Vec<Place>,
     /// The places that a packet with a pod's address passes.
     owners: Owners,
 }
 
-/// Compiles the policies of the node's pods, each distinct one once.
+/// Resolves the policies of the node's pods, each distinct one once.
 fn desired(documents: &[(&str, &str)]) -> Result<Desired> {
     let mut sources = Sources::default();
     for (name, text) in documents {
@@ -99,7 +101,7 @@ fn desired(documents: &[(&str, &str)]) -> Result<Desired> {
         // An agent keeps what it enforced before and says why.
         return Err(diag::render(&sources, &findings, false).into());
     }
-    let mut desired = Desired { images: Vec::new(), places: Vec::new(), owners: Owners::default() };
+    let mut desired = Desired { policies: Vec::new(), places: Vec::new(), owners: Owners::default() };
     let mut known = HashMap::new();
     for (number, (namespace, name)) in LOCAL.iter().enumerate() {
         let endpoint = cluster.endpoint_by_name(namespace, name).ok_or("no such pod")?;
@@ -107,81 +109,77 @@ fn desired(documents: &[(&str, &str)]) -> Result<Desired> {
             let mut ir = cluster.resolve(endpoint, direction);
             let pod = std::mem::replace(&mut ir.name, "shared".into());
             // The text is the whole policy: equal texts are equal programs and tables.
-            let image = match known.get(&(direction, ir.to_string())) {
-                Some(image) => *image,
+            let policy = match known.get(&(direction, ir.to_string())) {
+                Some(policy) => *policy,
                 None => {
-                    known.insert((direction, ir.to_string()), desired.images.len());
-                    desired.images.push(compile(ir, &CompileOptions::default())?);
-                    desired.images.len() - 1
+                    known.insert((direction, ir.to_string()), desired.policies.len());
+                    desired.policies.push(ResolvedPolicy::new(ir, CompileOptions::default()));
+                    desired.policies.len() - 1
                 }
             };
             let at = Attachment(desired.places.len() as u32);
             for ip in &cluster.endpoints()[endpoint].ips {
                 desired.owners.add(*ip, at, direction);
             }
-            desired.places.push(Place { pod, endpoint: number as u32, direction, image });
+            desired.places.push(Place { pod, endpoint: number as u32, direction, policy });
         }
     }
     Ok(desired)
 }
 
-/// What separates two images of one place.
+/// What separates a policy in force from another.
 #[derive(Debug, PartialEq)]
 enum Change {
     /// Nothing.
     None,
-    /// The same instructions over other table contents; the number of entries
-    /// that are added, changed or removed.
-    Tables(usize),
-    /// Other instructions or other tables.
+    /// Other members: the number of words that were stored in tables.
+    Members(usize),
+    /// Another policy, which was compiled.
     Program,
 }
 
-fn change(old: &PolicyImage, new: &PolicyImage) -> Change {
-    let code = |image: &PolicyImage| image.programs.iter().map(|p| p.code.clone()).collect::<Vec<_>>();
-    let same_tables =
-        old.maps.len() == new.maps.len() && old.maps.iter().zip(&new.maps).all(|(o, n)| shape(o) == shape(n));
-    if code(old) != code(new) || old.decisions != new.decisions || !same_tables {
-        return Change::Program;
+/// A policy in force: its image as the tables are now, and what changes them.
+struct InForce {
+    image: PolicyImage,
+    tables: LiveTables,
+}
+
+impl InForce {
+    fn new(policy: &ResolvedPolicy) -> Result<Self> {
+        let (image, tables) = policy.compile()?;
+        Ok(Self { image, tables })
     }
-    match old.maps.iter().zip(&new.maps).map(|(o, n)| entries_that_differ(o, n)).sum() {
-        0 => Change::None,
-        entries => Change::Tables(entries),
+
+    /// Goes over to another policy, by a change of members if that is enough.
+    fn follow(&mut self, policy: &ResolvedPolicy) -> Result<Change> {
+        let Ok(changes) = self.tables.changes_to(policy) else {
+            *self = Self::new(policy)?;
+            return Ok(Change::Program);
+        };
+        let mut stores = Vec::new();
+        for change in &changes {
+            // No packet is being decided here: everything is quiet between two changes.
+            self.tables.quiesce();
+            if self.tables.change(change, &mut stores).is_err() {
+                *self = Self::new(policy)?;
+                return Ok(Change::Program);
+            }
+        }
+        for store in &stores {
+            // In a kernel this is one word in mapped memory (`LiveImage::store`).
+            if !store.apply(&mut self.image.maps) {
+                return Err(format!("no such word: {store:?}").into());
+            }
+        }
+        Ok(if stores.is_empty() { Change::None } else { Change::Members(stores.len()) })
     }
 }
 
-/// A table without its contents. Its capacity may grow with them.
-fn shape(map: &MapSpec) -> (&str, u32, u32, u32) {
-    (&map.name, map.kind as u32, map.key_size, map.value_size)
-}
-
-fn entries_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
-    keyed_that_differ(old, new) + values_that_differ(old, new)
-}
-
-/// Values of arrays, from the first on; those that are left out are zero.
-fn values_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
-    let size = old.value_size as usize;
-    let values = |map: &MapSpec, len: usize| {
-        let mut dense = map.dense.clone();
-        dense.resize(len, 0);
-        dense
-    };
-    let len = old.dense.len().max(new.dense.len());
-    let (old, new) = (values(old, len), values(new, len));
-    old.chunks(size).zip(new.chunks(size)).filter(|(o, n)| o != n).count()
-}
-
-fn keyed_that_differ(old: &MapSpec, new: &MapSpec) -> usize {
-    let old: BTreeMap<_, _> = old.entries.iter().cloned().collect();
-    let new: BTreeMap<_, _> = new.entries.iter().cloned().collect();
-    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
-    keys.into_iter().filter(|key| old.get(*key) != new.get(*key)).count()
-}
-
-/// The agent: what it wants, and the engine that enforces it.
+/// The agent: what it enforces, and the engine that does.
 struct Agent<'a> {
     desired: Desired,
+    /// The policy of each place.
+    places: Vec<InForce>,
     vm: Vm,
     /// The clock, in ns; each packet takes a millisecond.
     now: u64,
@@ -190,37 +188,39 @@ struct Agent<'a> {
 
 impl<'a> Agent<'a> {
     fn start(desired: Desired, log: &'a mut dyn Write) -> Result<Self> {
+        let of = |place: &Place| InForce::new(&desired.policies[place.policy]);
+        let places = desired.places.iter().map(of).collect::<Result<Vec<_>>>()?;
         let specs: Vec<AttachmentSpec<'_>> = desired
             .places
             .iter()
-            .map(|place| AttachmentSpec {
+            .zip(&places)
+            .map(|(place, in_force)| AttachmentSpec {
                 endpoint: place.endpoint,
                 direction: place.direction,
-                image: &desired.images[place.image],
+                image: &in_force.image,
             })
             .collect();
         let vm = Vm::new(ENTRY, &specs, VmOptions::default())?;
-        writeln!(log, "start: {} places share {} programs", desired.places.len(), desired.images.len())?;
+        writeln!(log, "start: {} places share {} programs", desired.places.len(), desired.policies.len())?;
         for place in &desired.places {
             let direction = place.direction.as_str();
-            writeln!(log, "  {direction:<7} {:<15} program {}", place.pod, place.image)?;
+            writeln!(log, "  {direction:<7} {:<15} program {}", place.pod, place.policy)?;
         }
-        Ok(Self { desired, vm, now: 0, log })
+        Ok(Self { desired, places, vm, now: 0, log })
     }
 
     /// Goes over to a new state. The node's pods are the same ones.
     fn update(&mut self, new: Desired) -> Result<()> {
-        for (at, (old, new_place)) in self.desired.places.iter().zip(&new.places).enumerate() {
-            let image = &new.images[new_place.image];
-            let what = match change(&self.desired.images[old.image], image) {
+        for (at, (place, in_force)) in new.places.iter().zip(&mut self.places).enumerate() {
+            let what = match in_force.follow(&new.policies[place.policy])? {
                 Change::None => continue,
-                Change::Tables(entries) => format!("table entries: {entries}, instructions: none"),
+                Change::Members(words) => format!("words stored: {words}, instructions: none"),
                 Change::Program => "another program".into(),
             };
             // The VM has no packet in flight between two calls, so it takes the
             // whole image at once; if it refuses, the old one stays in force.
-            self.vm.update_image(Attachment(at as u32), image)?;
-            writeln!(self.log, "  {:<7} {:<15} {what}", old.direction.as_str(), old.pod)?;
+            self.vm.update_image(Attachment(at as u32), &in_force.image)?;
+            writeln!(self.log, "  {:<7} {:<15} {what}", place.direction.as_str(), place.pod)?;
         }
         self.desired = new;
         Ok(())
@@ -241,7 +241,7 @@ impl<'a> Agent<'a> {
             let Some(Attachment(at)) = record.at else { continue };
             let place = &self.desired.places[at as usize];
             let by = match record.decided_by {
-                DecidedBy::Policy(d) => describe(&self.desired.images[place.image].decisions[d as usize]),
+                DecidedBy::Policy(d) => describe(&self.places[at as usize].image.decisions[d as usize]),
                 DecidedBy::Conntrack => "connection".into(),
                 other => format!("{other:?}"),
             };
@@ -309,11 +309,15 @@ mod tests {
         let policy = desired(&[base[0], base[1], ("debugging.yaml", NEW_POLICY)]).unwrap();
         let changes = |new: &Desired| -> Vec<Change> {
             let pairs = before.places.iter().zip(&new.places);
-            pairs.map(|(o, n)| change(&before.images[o.image], &new.images[n.image])).collect()
+            let follow = |(old, place): (&Place, &Place)| {
+                let mut in_force = InForce::new(&before.policies[old.policy]).unwrap();
+                in_force.follow(&new.policies[place.policy]).unwrap()
+            };
+            pairs.map(follow).collect()
         };
         // In the order of LOCAL: ingress and egress of web-1, api-1 and api-2.
         let pod = changes(&pod);
-        assert!(matches!(pod[2], Change::Tables(1..)), "{pod:?}");
+        assert!(matches!(pod[2], Change::Members(1..)), "{pod:?}");
         assert!(!pod.contains(&Change::Program), "{pod:?}");
         let policy = changes(&policy);
         let changed = [false, false, true, false, true, false];

@@ -1,11 +1,17 @@
-//! An endpoint's policy, compiled, and the request to enforce it at an interface.
+//! An endpoint's policy, and the request to enforce it at an interface: compiled, or as
+//! it was resolved, for an agent that compiles only what it has to.
+
+use std::collections::HashMap;
+use std::rc::Rc;
 
 use polc_compiler::abi::failsafe::Port;
 use polc_compiler::compile::CompileOptions;
 use polc_compiler::emit::EmitOptions;
 use polc_compiler::image::{OpenExit, PolicyImage, SourceLines, for_xdp};
 use polc_compiler::ir::{Direction, PolicyIr};
+use polc_compiler::live::ResolvedPolicy;
 use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
+use polc_runtime::agent::{EndpointPolicy, UntrackedPolicy};
 use polc_runtime::kernel::{AttachRequest, Failsafe, Policy, SetRecord, Untracked};
 
 use crate::commands::{DirectionArg, EndpointArg};
@@ -31,8 +37,7 @@ impl Enforced {
     /// Compiles the policies of both directions, counting hits.
     pub fn compile(cluster: &Cluster, named: &EndpointArg) -> Result<Self, Failure> {
         let endpoint = programs::endpoints(cluster, std::slice::from_ref(named))?[0];
-        let limits = EmitOptions { count: true, ..EmitOptions::default() };
-        let options = CompileOptions { limits, ..CompileOptions::default() };
+        let options = options();
         let mut programs = Programs::new(&options);
         for direction in DirectionArg::directions(None) {
             programs.endpoint(cluster, endpoint, *direction)?;
@@ -69,8 +74,8 @@ impl Enforced {
             flags: 0,
             recheck: false,
             failsafes: &self.failsafes,
-            ingress: self.policy(0, lines),
-            egress: self.policy(1, lines),
+            ingress: Some(self.policy(0, lines)),
+            egress: Some(self.policy(1, lines)),
             untracked_ingress: self.untracked(Direction::Ingress, lines),
             untracked_egress: self.untracked(Direction::Egress, lines),
         }
@@ -88,7 +93,84 @@ impl Enforced {
             Some(image) if !egress => Policy { image, xdp: true, ..policy },
             _ => policy,
         };
-        Some(Untracked { policy, pass_decision })
+        Some(Untracked { policy: Some(policy), pass_decision })
+    }
+}
+
+/// What programs at interfaces are compiled with: they count hits.
+fn options() -> CompileOptions {
+    let limits = EmitOptions { count: true, ..EmitOptions::default() };
+    CompileOptions { limits, ..CompileOptions::default() }
+}
+
+/// Resolved policies, equal ones once.
+#[derive(Default)]
+pub struct Resolved {
+    known: HashMap<(Direction, String), Rc<ResolvedPolicy>>,
+}
+
+/// What an agent is to enforce for an endpoint.
+pub struct Followed {
+    endpoint: String,
+    host: bool,
+    failsafes: Vec<Failsafe>,
+    /// Ingress, egress.
+    policies: [Rc<ResolvedPolicy>; 2],
+    /// Untracked policy of both directions, with the decision with which it says that it
+    /// has nothing to say.
+    untracked: [Option<(Rc<ResolvedPolicy>, u32)>; 2],
+}
+
+impl Resolved {
+    /// Resolves the policies of both directions of an endpoint.
+    pub fn endpoint(&mut self, cluster: &Cluster, named: &EndpointArg) -> Result<Followed, Failure> {
+        let endpoint = programs::endpoints(cluster, std::slice::from_ref(named))?[0];
+        let both = [Direction::Ingress, Direction::Egress];
+        let policies = both.map(|direction| self.policy(cluster.resolve(endpoint, direction)));
+        let untracked = both.map(|direction| {
+            let (ir, pass) = cluster.resolve_untracked(endpoint, direction)?;
+            Some((self.policy(ir), pass.as_u32()))
+        });
+        Ok(Followed {
+            endpoint: named.to_string(),
+            host: cluster.endpoints()[endpoint].kind == EndpointKind::Host,
+            failsafes: failsafes(cluster, endpoint),
+            policies,
+            untracked,
+        })
+    }
+
+    /// The policy; its text without its name is what it says.
+    fn policy(&mut self, mut ir: PolicyIr) -> Rc<ResolvedPolicy> {
+        let name = std::mem::take(&mut ir.name);
+        let key = (ir.direction, ir.to_string());
+        ir.name = name;
+        let new = || Rc::new(ResolvedPolicy::new(ir, options()));
+        Rc::clone(self.known.entry(key).or_insert_with(new))
+    }
+}
+
+impl Followed {
+    /// The request to enforce it, at whatever hook, keeping connections.
+    pub fn request<'a>(&'a self, interface: &'a str, lines: &'a SourceLines<'a>) -> EndpointPolicy<'a> {
+        let [untracked_ingress, untracked_egress] = self.untracked.each_ref().map(|untracked| {
+            let (policy, pass_decision) = untracked.as_ref()?;
+            Some(UntrackedPolicy { policy, pass_decision: *pass_decision })
+        });
+        EndpointPolicy {
+            interface,
+            endpoint: &self.endpoint,
+            host: self.host,
+            hook: None,
+            flags: 0,
+            recheck: false,
+            failsafes: &self.failsafes,
+            ingress: &self.policies[0],
+            egress: &self.policies[1],
+            untracked_ingress,
+            untracked_egress,
+            lines,
+        }
     }
 }
 

@@ -213,7 +213,7 @@ impl Bed {
 }
 
 /// Creates a map with its contents.
-fn filled(spec: &MapSpec) -> Result<Map, Failure> {
+pub fn filled(spec: &MapSpec) -> Result<Map, Failure> {
     let definition = MapDefinition::from(spec.shape());
     let problem = |e: polc_runtime::sys::SyscallError| failed(format!("map {}: {}", spec.name, e.io_error));
     let map = Map::create(&spec.name, &definition).map_err(problem)?;
@@ -290,13 +290,13 @@ pub fn look_up_state(a: &mut Assembler) -> Result<(), Failure> {
 }
 
 /// `R0 = address of value 0`.
-fn look_up_first(a: &mut Assembler, map: MapRef) -> Result<(), Failure> {
+pub fn look_up_first(a: &mut Assembler, map: MapRef) -> Result<(), Failure> {
     a.push(Insn::store(Size::B4, Reg::R10, -4, 0));
     look_up_stacked(a, map)
 }
 
 /// `R0 = address of the value whose index is at the stack's top`.
-fn look_up_stacked(a: &mut Assembler, map: MapRef) -> Result<(), Failure> {
+pub fn look_up_stacked(a: &mut Assembler, map: MapRef) -> Result<(), Failure> {
     let found = a.new_label();
     a.push(Insn::mov(Reg::R2, Reg::R10));
     a.push(Insn::alu(AluOp::Add, Reg::R2, -4));

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use polc_compiler::compile::{CompileOptions, compile};
+use polc_compiler::compile::CompileOptions;
 use polc_compiler::diag::{self, Sources};
 use polc_compiler::image::{PolicyImage, no_source_lines};
 use polc_compiler::ir::Direction;
+use polc_compiler::live::ResolvedPolicy;
 use polc_compiler::manifest;
 use polc_compiler::resolve::Cluster;
 use polc_runtime::kernel::{AttachRequest, Dataplane, Hook, Policy};
@@ -152,8 +153,8 @@ fn ruleset(rules: u32) -> String {
     text
 }
 
-/// From YAML to both directions' images: what an agent does on a change.
-pub fn images(yaml: &str) -> Result<[PolicyImage; 2], Failure> {
+/// From YAML to both directions' policies.
+pub fn resolved(yaml: &str) -> Result<[ResolvedPolicy; 2], Failure> {
     let mut sources = Sources::default();
     sources.add("bench.yaml", yaml);
     let (objects, mut findings) = manifest::read(&sources);
@@ -163,12 +164,19 @@ pub fn images(yaml: &str) -> Result<[PolicyImage; 2], Failure> {
         return Err(diag::render(&sources, &findings, false).into());
     }
     let endpoint = cluster.endpoint_by_name("default", "pod").ok_or("no pod")?;
-    let image = |direction| compile(cluster.resolve(endpoint, direction), &CompileOptions::default());
-    Ok([image(Direction::Ingress)?, image(Direction::Egress)?])
+    let policy =
+        |direction| ResolvedPolicy::new(cluster.resolve(endpoint, direction), CompileOptions::default());
+    Ok([policy(Direction::Ingress), policy(Direction::Egress)])
+}
+
+/// From YAML to both directions' images: what an agent does on a change.
+pub fn images(yaml: &str) -> Result<[PolicyImage; 2], Failure> {
+    let [ingress, egress] = resolved(yaml)?;
+    Ok([ingress.compile()?.0, egress.compile()?.0])
 }
 
 pub fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage) -> AttachRequest<'a> {
-    let policy = |image| Policy { image, xdp: false, sets: &[], lines: &no_source_lines };
+    let policy = |image| Some(Policy { image, xdp: false, sets: &[], lines: &no_source_lines });
     AttachRequest {
         interface: IFACE,
         endpoint: "default/pod",

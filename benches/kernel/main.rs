@@ -1,7 +1,7 @@
 //! What policy costs on a real interface: packets of established and of new flows
 //! through a veth pair, beside an empty classifier and nftables with conntrack and
-//! the same rules in the same namespaces; the latency of a policy update; members
-//! changed per second.
+//! the same rules in the same namespaces; the latency of a policy update, and of a
+//! pod more or less in the agent.
 //!
 //! `cargo bench --bench kernel` needs root, iproute2 and nftables. Two network
 //! namespaces and a bpffs are made, and gone with it.

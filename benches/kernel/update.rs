@@ -1,15 +1,16 @@
 //! How long a change takes.
 
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use polc_compiler::image::{F_MMAPABLE, MapKind, Store};
-use polc_compiler::ir::Direction;
-use polc_runtime::agent::Agent;
-use polc_runtime::kernel::Dataplane;
+use polc_compiler::image::no_source_lines;
+use polc_compiler::live::ResolvedPolicy;
+use polc_runtime::agent::{Agent, EndpointPolicy, Outcome, Step};
+use polc_runtime::kernel::{Dataplane, Hook};
 
 use crate::Failure;
 use crate::bed::{Bed, IFACE};
-use crate::contender::{images, request, yaml};
+use crate::contender::{images, request, resolved, yaml};
 
 /// Changes that the median is of.
 const CHANGES: usize = 7;
@@ -40,30 +41,83 @@ pub fn latency(bed: &Bed, sizes: &[u32]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Stores to a table of the policy in force, through the agent.
+/// A pod for the policy's clients more or less: from YAML to stores in the tables of
+/// the policy in force, and the part of the agent alone.
 pub fn members(bed: &Bed) -> Result<(), Failure> {
-    let [ingress, egress] = images(&yaml(1000))?;
-    let tables = ingress.maps.iter().enumerate();
-    let mut tables = tables.filter(|(_, m)| m.kind == MapKind::Array && m.flags & F_MMAPABLE != 0);
-    let (index, table) = tables.next().ok_or("the policy has no table")?;
-    // The word that stands there already: the policy stays what it is.
-    let value = table.dense.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-    let store = Store { map: index as u32, index: 0, offset: 0, value };
-    let mut agent = Agent::start(bed.fs.path(), Duration::ZERO)?;
-    agent.apply(&[request(&ingress, &egress)])?;
-    for batch in [1usize, 1000] {
-        let stores = vec![store; batch];
-        agent.store(IFACE, Direction::Ingress, &stores)?;
-        let (start, mut done) = (Instant::now(), 0u64);
-        while start.elapsed() < Duration::from_secs(1) {
-            agent.store(IFACE, Direction::Ingress, &stores)?;
-            done += batch as u64;
+    println!("a pod more or less, ms     whole   read and resolve   agent");
+    for pods in [100, 1_000, 10_000] {
+        let mut agent = Agent::start(bed.fs.path(), Duration::ZERO)?;
+        let (mut whole, mut carried) = (Vec::new(), Vec::new());
+        for change in 0..=CHANGES {
+            let text = clients(pods + change as u32 % 2);
+            let start = Instant::now();
+            let [ingress, egress] = resolved(&text)?;
+            let known = Instant::now();
+            let outcomes = agent.apply(&[endpoint(&ingress, &egress)])?;
+            // The first one attaches.
+            if change > 0 {
+                whole.push(start.elapsed());
+                carried.push(known.elapsed());
+                if !matches!(&outcomes[..], [Outcome { step: Step::Members(_), error: None }]) {
+                    return Err(format!("not a change of members: {outcomes:?}").into());
+                }
+            }
         }
-        let rate = done as f64 / start.elapsed().as_secs_f64();
-        println!("table stores, {batch:>4} at a time: {rate:>12.0} per second");
+        let (whole, carried) = (median(&mut whole), median(&mut carried));
+        println!("  {pods:>6} pods         {whole:>12.2} {:>18.2} {carried:>7.2}", whole - carried);
+        agent.apply(&[])?;
     }
-    agent.apply(&[])?;
     Ok(())
+}
+
+/// A policy for the pod that its clients may reach one port.
+fn clients(pods: u32) -> String {
+    let mut text = String::from(
+        "apiVersion: v1
+kind: Pod
+metadata: { name: pod, namespace: default, labels: { app: pod } }
+status: { podIPs: [{ ip: 10.97.0.2 }] }
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: bench, namespace: default }
+spec:
+  podSelector: { matchLabels: { app: pod } }
+  policyTypes: [Ingress]
+  ingress:
+    - { from: [{ podSelector: { matchLabels: { app: client } } }], ports: [{ protocol: UDP, port: 10000 }] }
+",
+    );
+    for pod in 0..pods {
+        let _ = writeln!(
+            text,
+            "---
+apiVersion: v1
+kind: Pod
+metadata: {{ name: client-{pod}, namespace: default, labels: {{ app: client }} }}
+status: {{ podIPs: [{{ ip: 10.100.{}.{} }}] }}",
+            pod / 256,
+            pod % 256
+        );
+    }
+    text
+}
+
+fn endpoint<'a>(ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy) -> EndpointPolicy<'a> {
+    EndpointPolicy {
+        interface: IFACE,
+        endpoint: "default/pod",
+        host: false,
+        hook: Some(Hook::Tcx),
+        flags: 0,
+        recheck: false,
+        failsafes: &[],
+        ingress,
+        egress,
+        untracked_ingress: None,
+        untracked_egress: None,
+        lines: &no_source_lines,
+    }
 }
 
 /// Milliseconds.

@@ -5,6 +5,8 @@
 //! becomes a chain of rules, for what tables do not hold as it is, and for bits of
 //! several blocks with a profile, where hot rules belong into the first block.
 //!
+//! [`crate::live`] compiles with what it takes to change the image's tables.
+//!
 //! ```
 //! # use polc_compiler::{compile::{compile, CompileOptions}, ir};
 //! # let policy = ir::generate::policy(1, &ir::generate::Shape::default());
@@ -13,7 +15,7 @@
 //! # Ok::<(), polc_compiler::compile::CompileError>(())
 //! ```
 
-use crate::emit::{EmitError, EmitOptions, Form, emit, emit_tables, is_direct_cheaper};
+use crate::emit::{EmitError, EmitOptions, FlatParts, Form, emit_tables, emit_with_parts, is_direct_cheaper};
 use crate::image::PolicyImage;
 use crate::ir::{PolicyIr, VerifyErrors};
 use crate::passes::{OptOptions, Profile, Pruned, optimize, prepare};
@@ -73,7 +75,24 @@ impl From<EmitError> for CompileError {
 ///
 /// # Errors
 /// See [`CompileError`].
-pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+pub fn compile(ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, CompileError> {
+    compile_with_parts(ir, options).map(|compiled| compiled.image)
+}
+
+/// A compiled policy, and what its tables were made from.
+pub(crate) struct Compiled {
+    pub image: PolicyImage,
+    /// The policy behind all passes.
+    pub ir: PolicyIr,
+    /// `None` for a chain.
+    pub parts: Option<FlatParts>,
+}
+
+/// Compiles one policy, as [`compile`].
+pub(crate) fn compile_with_parts(
+    mut ir: PolicyIr,
+    options: &CompileOptions,
+) -> Result<Compiled, CompileError> {
     let passes =
         OptOptions { level: options.level, profile: options.profile.clone(), verify: options.verify };
     let mut limits = options.limits;
@@ -82,15 +101,16 @@ pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage
     }
     if options.level == 0 || matches!(limits.form, Form::Chain | Form::Direct) {
         optimize(&mut ir, &passes)?;
-        return Ok(emit(&ir, &limits)?);
+        let (image, parts) = emit_with_parts(&ir, &limits)?;
+        return Ok(Compiled { image, ir, parts });
     }
     let is_profiled = options.level >= 2 && options.profile.is_some();
     prepare(&mut ir, &passes)?;
     let unfit = match emit_tables(&ir, &limits) {
-        Ok(tables) if tables.is_ordered && is_profiled => None,
+        Ok(tables) if tables.is_ordered() && is_profiled => None,
         // Compares go rule by rule.
         Ok(tables) if limits.form == Form::Auto && is_direct_cheaper(&ir, &tables.image) => None,
-        Ok(tables) => return Ok(tables.image),
+        Ok(tables) => return Ok(Compiled { image: tables.image, ir, parts: Some(tables.parts) }),
         Err(error) if error.is_limit() => Some(error),
         Err(error) => return Err(error.into()),
     };
@@ -102,7 +122,8 @@ pub fn compile(mut ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage
         Some(_) if !is_smaller => limits.form = Form::Chain,
         _ => {}
     }
-    Ok(emit(&ir, &limits)?)
+    let (image, parts) = emit_with_parts(&ir, &limits)?;
+    Ok(Compiled { image, ir, parts })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ pub mod explain;
 pub mod image;
 pub mod ir;
 pub mod lint;
+pub mod live;
 pub mod manifest;
 pub mod passes;
 pub mod profile;

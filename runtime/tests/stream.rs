@@ -1,9 +1,7 @@
 //! Atomic change: policy swaps and membership updates under a stream of packets
-//! through a veth pair. Skipped, with the reason printed, without the privileges;
+//! through a veth pair, of compiled policies and through the agent. Skipped, with the reason printed, without the privileges;
 //! with POLC_REQUIRE_KERNEL=1 that is a failure.
 #![cfg(target_os = "linux")]
-
-mod engines;
 
 use std::fs::File;
 use std::net::UdpSocket;
@@ -11,13 +9,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use engines::{Body, image};
 use polc_compiler::abi;
-use polc_compiler::bpf::{AluOp, Cond, Helper, Insn, MapRef, Reg, Size, Width};
-use polc_compiler::image::{F_MMAPABLE, MapKind, MapSpec, PolicyImage, Store, no_source_lines};
-use polc_compiler::ir::{Direction, Verdict};
-use polc_runtime::agent::{Agent, Step};
-use polc_runtime::kernel::{AttachRequest, Hook, Policy, View};
+use polc_compiler::compile::CompileOptions;
+use polc_compiler::image::no_source_lines;
+use polc_compiler::ir::{self, AddrSet, Direction};
+use polc_compiler::live::{Change, ResolvedPolicy};
+use polc_runtime::agent::{Agent, EndpointPolicy, Step};
+use polc_runtime::kernel::{Hook, View};
 use polc_runtime::sys::{PrivateBpfFs, enter_network_namespace};
 
 const SWAPS: u32 = 1000;
@@ -31,45 +29,55 @@ const NEVER: u16 = 5001;
 const MEMBER: u16 = 5002;
 const POLICY: u16 = 5003;
 
-/// Allows the destination ports whose entry (port modulo 8) in a table is 1.
-/// `decision` is in the code: policies that differ in it are other programs.
-fn gate(allowed: [u32; 4], decision: u32) -> PolicyImage {
-    let mut body = Body::new();
-    let deny = body.asm.new_label();
-    body.load(Reg::R1, abi::STATE_DPORT);
-    body.asm.push(Insn::alu(AluOp::And, Reg::R1, 7));
-    body.asm.push(Insn::store(Size::B4, Reg::R10, -4, Reg::R1));
-    body.asm.push(Insn::mov(Reg::R2, Reg::R10));
-    body.asm.push(Insn::alu(AluOp::Add, Reg::R2, -4));
-    body.asm.load_map(Reg::R1, MapRef::Private(0));
-    body.asm.call(Helper::MAP_LOOKUP_ELEM);
-    body.asm.jump_if(Width::W64, Cond::Eq, Reg::R0, 0, deny);
-    body.asm.push(Insn::load(Size::B4, Reg::R1, Reg::R0, 0));
-    body.asm.jump_if(Width::W32, Cond::Ne, Reg::R1, 1, deny);
-    body.decide(Verdict::Allow, decision);
-    body.asm.bind(deny).unwrap();
-    body.decide(Verdict::Deny, decision + 1);
-    let table = MapSpec {
-        name: "gate".into(),
-        kind: MapKind::Array,
-        key_size: 4,
-        value_size: 4,
-        max_entries: 8,
-        flags: F_MMAPABLE,
-        entries: Vec::new(),
-        dense: allowed.iter().flat_map(|v| v.to_le_bytes()).collect(),
-        direct: false,
-    };
-    image(vec![body.program("gate")], vec![table])
+/// The sender's address.
+const NODE: &str = "10.98.0.1/32";
+
+/// A policy under which the sender may always use a port by one set or another, which
+/// it moves between, and another port by a third set, which it is in now and then.
+/// `last` is what is said of the last port.
+fn gate(last: &str) -> ResolvedPolicy {
+    let text = format!(
+        r#"
+        policy "gate" ingress
+        decision0 = rule allow index 0 name "gate"
+        decision1 = rule {last} index 1 name "gate"
+        decision2 = tier-default deny name "t"
+        set0 = members "now and then" {{ }}
+        set1 = members "one" {{ {NODE} }}
+        set2 = members "another" {{ 10.98.0.77/32 }}
+        chain0 "t" {{
+          rule0: proto udp; src in set1; dport {ALWAYS} -> allow decision0
+          rule1: proto udp; src in set2; dport {ALWAYS} -> allow decision0
+          rule2: proto udp; src in set0; dport {MEMBER} -> allow decision0
+          rule3: proto udp; dport {POLICY} -> {last} decision1
+        }} deny decision2
+        order chain0"#
+    );
+    ResolvedPolicy::new(ir::parse(&text).unwrap(), CompileOptions::default())
 }
 
 /// Everything the pod sends passes.
-fn open() -> PolicyImage {
-    let mut body = Body::new();
-    body.decide(Verdict::Allow, 0);
-    let mut open = image(vec![body.program("open")], Vec::new());
-    open.direction = Direction::Egress;
-    open
+fn open() -> ResolvedPolicy {
+    let text = r#"
+        policy "open" egress
+        decision0 = rule allow index 0 name "open"
+        decision1 = tier-default deny name "t"
+        chain0 "t" {
+          rule0: any -> allow decision0
+        } deny decision1
+        order chain0"#;
+    ResolvedPolicy::new(ir::parse(text).unwrap(), CompileOptions::default())
+}
+
+/// The sender goes from one of the two sets to the other, and comes to the third or
+/// leaves it: one change.
+fn change(is_even: bool) -> Change {
+    let [now_and_then, one, another] = [0, 1, 2].map(AddrSet::from_u32);
+    let net = NODE.parse().unwrap();
+    match is_even {
+        true => Change { net, add: vec![now_and_then, another], remove: vec![one] },
+        false => Change { net, add: vec![one], remove: vec![now_and_then, another] },
+    }
 }
 
 struct Namespaces(String);
@@ -161,9 +169,8 @@ fn send(stop: &AtomicBool, sent: &[AtomicU64; 4]) {
     }
 }
 
-fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage, hook: Hook) -> AttachRequest<'a> {
-    let policy = |image| Policy { image, xdp: false, sets: &[], lines: &no_source_lines };
-    AttachRequest {
+fn request<'a>(ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy, hook: Hook) -> EndpointPolicy<'a> {
+    EndpointPolicy {
         interface: "cali0",
         endpoint: "default/pod",
         host: false,
@@ -172,10 +179,11 @@ fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage, hook: Hook) ->
         flags: abi::CONFIG_STATELESS,
         recheck: false,
         failsafes: &[],
-        ingress: policy(ingress),
-        egress: policy(egress),
+        ingress,
+        egress,
         untracked_ingress: None,
         untracked_egress: None,
+        lines: &no_source_lines,
     }
 }
 
@@ -190,7 +198,7 @@ fn swap_under_load(hook: Hook) {
     let sinks = [ALWAYS, NEVER, MEMBER, POLICY].map(Sink::new);
     enter(&namespaces.node());
     // Both allow the first, none the second; the third is changed in place.
-    let policies = [gate([1, 0, 1, 1], 0), gate([1, 0, 1, 0], 2)];
+    let policies = [gate("allow"), gate("deny")];
     let egress = open();
     let mut agent = Agent::start(fs.path(), Duration::ZERO).unwrap();
     let outcomes = agent.apply(&[request(&policies[0], &egress, hook)]).unwrap();
@@ -205,15 +213,12 @@ fn swap_under_load(hook: Hook) {
             });
         }
         let start = Instant::now();
-        let mut member = 1;
         for swap in 1..=SWAPS {
             let policy = &policies[(swap % 2) as usize];
             let outcomes = agent.apply(&[request(policy, &egress, hook)]).unwrap();
             assert!(matches!(&outcomes[..], [o] if o.error.is_none()), "{outcomes:?}");
-            for _ in 0..UPDATES / SWAPS {
-                member = 1 - member;
-                let store = Store { map: 0, index: u32::from(MEMBER % 8), offset: 0, value: member };
-                agent.store("cali0", Direction::Ingress, &[store]).unwrap();
+            for update in 0..UPDATES / SWAPS {
+                agent.change_members("cali0", Direction::Ingress, &[change(update % 2 == 0)]).unwrap();
             }
         }
         // At least as many packets as make a stream of it.

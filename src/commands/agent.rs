@@ -1,8 +1,9 @@
 //! `polc agent`: enforce policy at several interfaces, and follow changes of the input.
 //!
 //! One loop, a turn each `--poll`: when an input changed, everything is read and
-//! compiled again; when that or the interfaces changed, or something failed a while
-//! ago, what differs is applied; connections that are over are swept at intervals.
+//! resolved again; when that or the interfaces changed, or something failed a while
+//! ago, what differs is applied: members by stores to tables in force, the rest as new
+//! programs; connections that are over are swept at intervals.
 //! Input that cannot be enforced leaves what is in force, and so does the agent's end.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -11,14 +12,13 @@ use std::time::{Duration, Instant};
 
 use polc_compiler::diag::Sources;
 use polc_compiler::image::source_lines;
-use polc_runtime::agent::{Agent, Outcome, Step, Sweeps};
-use polc_runtime::kernel::AttachRequest;
+use polc_runtime::agent::{Agent, EndpointPolicy, Outcome, Step, Sweeps};
 use polc_runtime::sys::{Termination, interface_index};
 
 use super::EndpointArg;
 use super::attach::{HookArg, start};
 use super::bpffs::{BpfFs, Wait};
-use crate::enforced::Enforced;
+use crate::enforced::{Followed, Resolved};
 use crate::exit::{Exit, Failure};
 use crate::inputs::{Inputs, Loaded};
 use crate::output as streams;
@@ -88,26 +88,27 @@ impl FromStr for Place {
 /// What the input says is to be enforced, place by place.
 struct Wanted {
     loaded: Loaded,
-    enforced: Vec<Enforced>,
+    followed: Vec<Followed>,
 }
 
 impl Wanted {
-    fn compile(args: &Args, sources: Sources) -> Result<Self, Failure> {
+    fn resolve(args: &Args, sources: Sources) -> Result<Self, Failure> {
         let loaded = Loaded::new(sources)?;
-        let compile = |place: &Place| Enforced::compile(&loaded.cluster, &place.endpoint);
-        let enforced = args.places.iter().map(compile).collect::<Result<_, _>>()?;
-        Ok(Self { loaded, enforced })
+        let mut resolved = Resolved::default();
+        let endpoint = |place: &Place| resolved.endpoint(&loaded.cluster, &place.endpoint);
+        let followed = args.places.iter().map(endpoint).collect::<Result<_, _>>()?;
+        Ok(Self { loaded, followed })
     }
 
     /// Has it enforced at the interfaces that are there: whether all of that was done.
     fn apply(&self, args: &Args, agent: &mut Agent, indices: &[Option<u32>]) -> bool {
         let lines = source_lines(&self.loaded.sources);
-        let there = args.places.iter().zip(&self.enforced).zip(indices).filter(|(_, index)| index.is_some());
-        let requests: Vec<AttachRequest<'_>> = there
-            .map(|((place, enforced), _)| AttachRequest {
+        let there = args.places.iter().zip(&self.followed).zip(indices).filter(|(_, index)| index.is_some());
+        let requests: Vec<EndpointPolicy<'_>> = there
+            .map(|((place, followed), _)| EndpointPolicy {
                 hook: args.hook.hook(),
                 recheck: args.recheck_established,
-                ..enforced.request(&place.interface, &lines)
+                ..followed.request(&place.interface, &lines)
             })
             .collect();
         match agent.apply(&requests) {
@@ -135,6 +136,7 @@ fn say(outcome: &Outcome) {
     let (done, failed) = match outcome.step {
         Step::Attach(_) => ("attached", "not attached"),
         Step::Replace(_) => ("policy replaced", "policy not replaced, the old one stays in force"),
+        Step::Members(_) => ("members changed", "members not changed, the old ones stay in force"),
         Step::Detach(_) => ("detached", "not detached"),
     };
     match &outcome.error {
@@ -152,7 +154,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut stamps = args.inputs.stamps();
     let sources = args.inputs.read()?;
     let mut read = fingerprint(&sources);
-    let mut wanted = Wanted::compile(args, sources)?;
+    let mut wanted = Wanted::resolve(args, sources)?;
     start(&args.bpffs.path, args.mount_bpffs)?;
     let mut agent = Agent::start(&args.bpffs.path, args.wait.duration())?;
     let mut sweeps = Sweeps::new(Duration::from_secs(args.sweep), Instant::now());
@@ -182,7 +184,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         stamps = now;
         let outcome = args.inputs.read().and_then(|sources| {
             let before = std::mem::replace(&mut read, fingerprint(&sources));
-            if before == read { Ok(None) } else { Wanted::compile(args, sources).map(Some) }
+            if before == read { Ok(None) } else { Wanted::resolve(args, sources).map(Some) }
         });
         match outcome {
             Ok(None) => {}

@@ -135,8 +135,8 @@ fn an_attach_that_fails_leaves_nothing() {
                 flags: 0,
                 recheck: false,
                 failsafes: &[],
-                ingress: bad,
-                egress: bad,
+                ingress: Some(bad),
+                egress: Some(bad),
                 untracked_ingress: None,
                 untracked_egress: None,
             };

@@ -30,6 +30,8 @@ mod emit;
 mod layout;
 mod lengths;
 mod membership;
+#[cfg(test)]
+pub(crate) mod testing;
 mod trie;
 
 pub use classify::{AddressClasses, Class, SetBit, classify};

@@ -100,21 +100,19 @@ fn only_side(partition: &Partition) -> Result<Option<Side>, Unfit> {
     }
 }
 
-fn cond(item: &Item, side: Option<Side>) -> Cond {
-    match side {
-        Some(Side::Dst) => item.dst,
-        _ => item.src,
-    }
+pub(super) fn cond(item: &Item, side: Option<Side>) -> Cond {
+    side.unwrap_or(Side::Src).of(item)
 }
 
 /// For each condition the columns that have it, with its places there.
-struct Uses {
+#[derive(Clone, Debug)]
+pub(super) struct Uses {
     starts: Vec<u32>,
     places: Vec<(u32, u32)>,
 }
 
 impl Uses {
-    fn new(partition: &Partition, side: Option<Side>) -> Self {
+    pub fn new(partition: &Partition, side: Option<Side>) -> Self {
         let conds = partition.conditions.count();
         let mut starts = vec![0_u32; conds + 1];
         let each = |column: usize| partition.items_of(column).map(|item| cond(item, side).as_u32() as usize);
@@ -135,7 +133,7 @@ impl Uses {
         Self { starts, places }
     }
 
-    fn of(&self, cond: Cond) -> &[(u32, u32)] {
+    pub fn of(&self, cond: Cond) -> &[(u32, u32)] {
         let cond = cond.as_u32() as usize;
         &self.places[self.starts[cond] as usize..self.starts[cond + 1] as usize]
     }
@@ -264,7 +262,7 @@ fn changed_cells(
     let (mut changed, mut work) = (Vec::new(), 0);
     let mut cells = Vec::new();
     for class in classes.classes() {
-        postings.changed(classes.sets_of(class), &mut changed);
+        postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
         work += search.take(class, &changed);
         if work > MAX_CHANGES {
             return Err(Unfit::Work { max: MAX_CHANGES });
@@ -285,7 +283,7 @@ fn changed_cells(
 
 /// Places that hold: those by default, without the changed ones among them, and
 /// the changed ones that do not hold by default; ascending.
-fn merged<'a>(held: &'a [u32], changed: &'a [(u32, u32)]) -> impl Iterator<Item = u32> + 'a {
+pub(super) fn merged<'a>(held: &'a [u32], changed: &'a [(u32, u32)]) -> impl Iterator<Item = u32> + 'a {
     let (mut held, mut changed) = (held.iter().peekable(), changed.iter().peekable());
     std::iter::from_fn(move || {
         loop {

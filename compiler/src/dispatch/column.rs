@@ -20,9 +20,9 @@
 
 use rustc_hash::FxHashMap;
 
-use super::Unfit;
 use super::axis::{self, Span};
 use super::condition::{Cond, Conditions};
+use super::{Side, Unfit};
 use crate::ir::{
     Action, ChainEnd, Decision, Family, Match, PolicyIr, PortMatch, SideMatch, Verdict, protocol,
 };
@@ -62,6 +62,16 @@ impl Item {
     /// Whether it holds for every packet of the column.
     pub fn is_sure(&self) -> bool {
         (self.src, self.dst) == (Cond::ALWAYS, Cond::ALWAYS)
+    }
+}
+
+impl Side {
+    /// What an item asks of this side.
+    pub fn of(self, item: &Item) -> Cond {
+        match self {
+            Self::Src => item.src,
+            Self::Dst => item.dst,
+        }
     }
 }
 

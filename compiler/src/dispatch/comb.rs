@@ -18,7 +18,7 @@
 //! falling length; each is tried at [`TRIES`] places from that of the one before on, and
 //! goes to the end if none fits.
 
-use std::collections::HashMap;
+use rustc_hash::FxHashMap;
 
 use super::outcome::Word;
 
@@ -59,7 +59,7 @@ pub fn comb(defaults: &[Word], rows: &[Row], narrow: bool) -> Comb {
     order.sort_by_key(|row| std::cmp::Reverse(rows[*row].len()));
     let mut layer = Layer::new(defaults);
     let mut bases = vec![0; rows.len()];
-    let mut known: HashMap<&Row, u32> = HashMap::new();
+    let mut known: FxHashMap<&Row, u32> = FxHashMap::default();
     for row in order {
         bases[row] = *known.entry(&rows[row]).or_insert_with_key(|row| layer.place(row));
     }

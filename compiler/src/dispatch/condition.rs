@@ -151,19 +151,20 @@ fn sort(sets: &mut Vec<AddrSet>) {
 
 /// For each set the conditions that an address in it may meet, or fail, against
 /// their default.
-pub struct Postings<'a> {
-    conditions: &'a Conditions,
+#[derive(Clone, Debug)]
+pub struct Postings {
     by_set: Vec<Vec<Cond>>,
-    sets: &'a PrimaryMap<SetBit, AddrSet>,
+    /// The set of each bit.
+    sets: Vec<AddrSet>,
     /// Which sets the class at hand is in, by set; the mark of another class says no.
-    held: Vec<u32>,
-    class: u32,
+    held: Vec<u64>,
+    class: u64,
 }
 
-impl<'a> Postings<'a> {
+impl Postings {
     /// Posts each condition where it is found with least work: one that asks for
     /// all of some sets under the one of them with the fewest classes.
-    pub fn new(conditions: &'a Conditions, classes: &'a AddressClasses) -> Self {
+    pub fn new(conditions: &Conditions, classes: &AddressClasses) -> Self {
         let mut frequency = vec![0_u32; classes.sets.len()];
         for class in classes.classes() {
             for bit in classes.sets_of(class) {
@@ -188,20 +189,20 @@ impl<'a> Postings<'a> {
             }
         }
         let most = classes.sets.values().map(|set| set.index() + 1).max().unwrap_or(0);
-        Self { conditions, by_set, sets: &classes.sets, held: vec![0; most], class: 0 }
+        Self { by_set, sets: classes.sets.values().copied().collect(), held: vec![0; most], class: 0 }
     }
 
     /// The conditions whose truth is not their default for addresses in exactly
-    /// these sets, ascending, into `out`.
-    pub fn changed(&mut self, bits: &[SetBit], out: &mut Vec<Cond>) {
+    /// these sets, ascending, into `out`; `conditions` are those that were posted.
+    pub fn changed(&mut self, conditions: &Conditions, bits: &[SetBit], out: &mut Vec<Cond>) {
         out.clear();
         self.class += 1;
         for bit in bits {
-            self.held[self.sets[*bit].index()] = self.class;
+            self.held[self.sets[bit.index()].index()] = self.class;
         }
         let has = |set: AddrSet| self.held.get(set.index()).is_some_and(|mark| *mark == self.class);
         for cond in bits.iter().flat_map(|bit| &self.by_set[bit.index()]) {
-            let data = self.conditions.get(*cond);
+            let data = conditions.get(*cond);
             if data.holds(has) != data.default_truth() {
                 out.push(*cond);
             }

@@ -7,9 +7,9 @@
 //! row[class] ─▶ id             base + source id × width + destination id ─▶ word
 //! ```
 //!
-//! Rows that are equal exist once, whatever column and side they are for; so do the
-//! words of columns that are equal throughout, and source ids whose words are equal
-//! are one.
+//! Rows that are equal exist once, whatever column and side they are for; where classes
+//! may come, only of sides that ask for the same conditions. So do the words of columns
+//! that are equal throughout, and source ids whose words are equal are one.
 //!
 //! Cost: for each column the classes, those whose sets change one of its conditions once
 //! for each, and the product of its ids; bounded by `MAX_WORK`.
@@ -68,6 +68,7 @@ pub fn fill(
         truth: partition.conditions.defaults(),
         changed,
         classes: classes.len(),
+        is_open: classes.open,
         work: 0,
         row_ids: FxHashMap::default(),
         word_ids: FxHashMap::default(),
@@ -89,18 +90,18 @@ pub fn fill(
 }
 
 /// For each condition the classes in which it has not its default.
-struct Changed {
+pub(super) struct Changed {
     starts: Vec<u32>,
     classes: Vec<u32>,
 }
 
 impl Changed {
-    fn new(partition: &Partition, classes: &AddressClasses) -> Self {
+    pub(super) fn new(partition: &Partition, classes: &AddressClasses) -> Self {
         let mut postings = Postings::new(&partition.conditions, classes);
         let mut pairs: Vec<(Cond, u32)> = Vec::new();
         let mut changed = Vec::new();
         for class in classes.classes() {
-            postings.changed(classes.sets_of(class), &mut changed);
+            postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
             pairs.extend(changed.iter().map(|cond| (*cond, class.as_u32())));
         }
         pairs.sort_unstable();
@@ -124,26 +125,94 @@ struct Filler {
     truth: Vec<bool>,
     changed: Changed,
     classes: usize,
+    /// Whether classes may come.
+    is_open: bool,
     work: u64,
-    row_ids: FxHashMap<Vec<u16>, u32>,
+    row_ids: FxHashMap<(Vec<u16>, Vec<Cond>), u32>,
     word_ids: FxHashMap<Vec<Word>, u32>,
     cross: Cross,
 }
 
 /// Which of a column's items hold, a bit each.
-type Held = Vec<u64>;
+pub(super) type Held = Vec<u64>;
+
+/// The ids of one side of a column.
+pub(super) struct SideIds {
+    /// By class; id 0 is that of classes that have all their defaults.
+    pub of_class: Vec<u16>,
+    /// What holds for each id.
+    pub held: Vec<Held>,
+    /// Conditions that had to be looked at, summed over classes.
+    pub work: u64,
+}
+
+/// Gives each class its id on one side of a column.
+pub(super) fn side(
+    items: &[&Item],
+    cond: impl Fn(&Item) -> Cond,
+    truth: &[bool],
+    changed: &Changed,
+    classes: usize,
+) -> Result<SideIds, Unfit> {
+    let mut base: Held = vec![0; items.len().div_ceil(64).max(1)];
+    // Of each class how many items change, then where its places in `flips` end.
+    let mut ends = vec![0_u32; classes];
+    let mut work = classes as u64 / 8;
+    for (place, item) in items.iter().enumerate() {
+        let cond = cond(item);
+        if truth[cond.as_u32() as usize] {
+            base[place / 64] |= 1 << (place % 64);
+        }
+        let changed = changed.of(cond);
+        work += changed.len() as u64;
+        changed.iter().for_each(|class| ends[*class as usize] += 1);
+    }
+    if work > MAX_WORK {
+        return Err(Unfit::Work { max: MAX_WORK });
+    }
+    let mut flips = vec![0_u32; accumulate(&mut ends)];
+    for (place, item) in (0_u32..).zip(items) {
+        for class in changed.of(cond(item)) {
+            let end = &mut ends[*class as usize];
+            flips[*end as usize] = place;
+            *end += 1;
+        }
+    }
+    let mut of_class = vec![0_u16; classes];
+    let mut held = vec![base.clone()];
+    let mut known: FxHashMap<Held, u16> = FxHashMap::from_iter([(base.clone(), 0)]);
+    let (mut holds, mut start) = (base.clone(), 0);
+    for (id, end) in of_class.iter_mut().zip(ends) {
+        let of_one = &flips[start as usize..end as usize];
+        start = end;
+        if of_one.is_empty() {
+            continue;
+        }
+        holds.copy_from_slice(&base);
+        of_one.iter().for_each(|place| holds[*place as usize / 64] ^= 1 << (place % 64));
+        *id = match known.get(&holds) {
+            Some(known) => *known,
+            None => {
+                let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
+                held.push(holds.clone());
+                known.insert(holds.clone(), next);
+                next
+            }
+        };
+    }
+    Ok(SideIds { of_class, held, work })
+}
 
 impl Filler {
     /// Refuses what is far from possible, as a few columns tell, before it has cost much.
-    fn estimate(&mut self, partition: &Partition) -> Result<(), Unfit> {
+    fn estimate(&self, partition: &Partition) -> Result<(), Unfit> {
         const SAMPLES: usize = 16;
         const FAR: u64 = 4;
         let columns = partition.columns.len();
         let mut work = 0;
         for column in (0..columns).step_by(columns.div_ceil(SAMPLES).max(1)) {
             let items: Vec<&Item> = partition.items_of(column).collect();
-            let (_, src) = self.side(&items, |item| item.src)?;
-            let (_, dst) = self.side(&items, |item| item.dst)?;
+            let (src, dst) = (self.side(&items, Side::Src)?.held, self.side(&items, Side::Dst)?.held);
             work += (src.len() * dst.len() * src[0].len()) as u64;
         }
         match work / SAMPLES as u64 * columns as u64 {
@@ -152,11 +221,18 @@ impl Filler {
         }
     }
 
+    fn side(&self, items: &[&Item], which: Side) -> Result<SideIds, Unfit> {
+        side(items, |item| which.of(item), &self.truth, &self.changed, self.classes)
+    }
+
     fn column(&mut self, items: &[&Item], outcomes: &mut Outcomes) -> Result<(), Unfit> {
-        let (mut src, src_held) = self.side(items, |item| item.src)?;
-        let (dst, dst_held) = self.side(items, |item| item.dst)?;
-        self.cross.sides[0] |= src_held.len() > 1;
-        self.cross.sides[1] |= dst_held.len() > 1;
+        let (src, dst) = (self.side(items, Side::Src)?, self.side(items, Side::Dst)?);
+        self.work += src.work + dst.work;
+        let (mut src, src_held, dst, dst_held) = (src.of_class, src.held, dst.of_class, dst.held);
+        let conds = [Side::Src, Side::Dst].map(|side| self.conditions(items, side));
+        for (side, held) in [&src_held, &dst_held].into_iter().enumerate() {
+            self.cross.sides[side] |= held.len() > 1 || !conds[side].is_empty();
+        }
         self.work += (src_held.len() * dst_held.len() * src_held[0].len()) as u64;
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
@@ -185,71 +261,31 @@ impl Filler {
         }
         src.iter_mut().for_each(|id| *id = renamed[usize::from(*id)]);
         let width = dst_held.len() as u32;
-        let record = Record { src: self.row(src), dst: self.row(dst), base: self.words(words), width };
+        let [src_conds, dst_conds] = conds;
+        let (src, dst) = (self.row(src, src_conds), self.row(dst, dst_conds));
+        let record = Record { src, dst, base: self.words(words), width };
         self.cross.records.push(record);
         Ok(())
     }
 
-    /// The id of each class, and what holds for each id. Id 0 is that of classes
-    /// that have all their defaults.
-    fn side(
-        &mut self,
-        items: &[&Item],
-        cond: impl Fn(&Item) -> Cond,
-    ) -> Result<(Vec<u16>, Vec<Held>), Unfit> {
-        let mut base: Held = vec![0; items.len().div_ceil(64).max(1)];
-        // Of each class how many items change, then where its places in `flips` end.
-        let mut ends = vec![0_u32; self.classes];
-        for (place, item) in items.iter().enumerate() {
-            let cond = cond(item);
-            if self.truth[cond.as_u32() as usize] {
-                base[place / 64] |= 1 << (place % 64);
-            }
-            let changed = self.changed.of(cond);
-            self.work += changed.len() as u64;
-            changed.iter().for_each(|class| ends[*class as usize] += 1);
+    /// What a side of a column asks, where classes may come: equal rows of columns that
+    /// ask something else need not stay equal, and a side that is asked about matters
+    /// though no class differs on it yet.
+    fn conditions(&self, items: &[&Item], side: Side) -> Vec<Cond> {
+        if !self.is_open {
+            return Vec::new();
         }
-        self.work += self.classes as u64 / 8;
-        if self.work > MAX_WORK {
-            return Err(Unfit::Work { max: MAX_WORK });
-        }
-        let mut flips = vec![0_u32; accumulate(&mut ends)];
-        for (place, item) in (0_u32..).zip(items) {
-            for class in self.changed.of(cond(item)) {
-                let end = &mut ends[*class as usize];
-                flips[*end as usize] = place;
-                *end += 1;
-            }
-        }
-        let mut ids = vec![0_u16; self.classes];
-        let mut held = vec![base.clone()];
-        let mut known: FxHashMap<Held, u16> = FxHashMap::from_iter([(base.clone(), 0)]);
-        let (mut holds, mut start) = (base.clone(), 0);
-        for (id, end) in ids.iter_mut().zip(ends) {
-            let of_class = &flips[start as usize..end as usize];
-            start = end;
-            if of_class.is_empty() {
-                continue;
-            }
-            holds.copy_from_slice(&base);
-            of_class.iter().for_each(|place| holds[*place as usize / 64] ^= 1 << (place % 64));
-            *id = match known.get(&holds) {
-                Some(known) => *known,
-                None => {
-                    let next = u16::try_from(held.len()).map_err(|_| Unfit::SideIds { max: 1 << 16 })?;
-                    held.push(holds.clone());
-                    known.insert(holds.clone(), next);
-                    next
-                }
-            };
-        }
-        Ok((ids, held))
+        let mut conds: Vec<Cond> =
+            items.iter().map(|item| side.of(item)).filter(|cond| *cond != Cond::ALWAYS).collect();
+        conds.sort_unstable();
+        conds.dedup();
+        conds
     }
 
-    fn row(&mut self, row: Vec<u16>) -> u32 {
+    fn row(&mut self, row: Vec<u16>, conds: Vec<Cond>) -> u32 {
         self.cross.short &= row.iter().all(|id| *id <= 0xff);
         let next = self.cross.rows.len() as u32;
-        *self.row_ids.entry(row).or_insert_with_key(|row| {
+        *self.row_ids.entry((row, conds)).or_insert_with_key(|(row, _)| {
             self.cross.rows.push(row.clone());
             next
         })

@@ -14,7 +14,7 @@
 //! program does; `emit` writes the instructions.
 //!
 //! Every form is a function of the sets that hold a packet's addresses, so that
-//! the contents for a class are known before any address is in it.
+//! the contents for a class are known before any address is in it ([`live`]).
 
 pub mod axis;
 pub mod bits;
@@ -24,6 +24,7 @@ pub mod comb;
 pub mod condition;
 pub mod cost;
 pub mod cross;
+pub mod live;
 pub mod outcome;
 pub mod ports;
 

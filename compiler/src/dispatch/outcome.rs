@@ -71,43 +71,74 @@ impl Outcomes {
         simple.chain(complex).collect()
     }
 
-    fn word(&mut self, verdict: Verdict, decision: Decision, path: &mut Path) -> Word {
-        let number = if path.logged.is_empty() && path.passed.is_empty() {
-            decision.as_u32()
+    fn word(&mut self, end: End) -> Word {
+        let (verdict, outcome) = (end.verdict, end.complex);
+        let number = if outcome.is_simple() {
+            outcome.decision.as_u32()
         } else {
-            let (logged, passed) = (std::mem::take(&mut path.logged), std::mem::take(&mut path.passed));
-            let complex = Complex { decision, logged, passed };
             let next = self.count();
-            *self.known.entry(complex).or_insert_with_key(|complex| {
+            *self.known.entry(outcome).or_insert_with_key(|complex| {
                 self.complex.push(complex.clone());
                 next
             })
         };
-        Word(number * 2 + u32::from(verdict == Verdict::Allow))
+        word(number, verdict)
+    }
+
+    /// The word of an end that has a number already.
+    fn known_word(&self, end: End) -> Option<Word> {
+        let (verdict, outcome) = (end.verdict, end.complex);
+        let number = match outcome.is_simple() {
+            true => outcome.decision.as_u32(),
+            false => *self.known.get(&outcome)?,
+        };
+        Some(word(number, verdict))
     }
 }
 
-#[derive(Default)]
-struct Path {
-    logged: Vec<Decision>,
-    passed: Vec<Decision>,
+impl Complex {
+    fn is_simple(&self) -> bool {
+        self.logged.is_empty() && self.passed.is_empty()
+    }
+}
+
+fn word(number: u32, verdict: Verdict) -> Word {
+    Word(number * 2 + u32::from(verdict == Verdict::Allow))
+}
+
+/// What an evaluation came to.
+struct End {
+    verdict: Verdict,
+    complex: Complex,
 }
 
 /// Evaluates a column for the items that hold, in match order: the first one that
 /// decides, with Pass going to the next chain and Log going on. `None` if nothing
 /// decides, which a column with its chain ends never gives.
 pub fn evaluate<'a>(items: impl IntoIterator<Item = &'a Item>, outcomes: &mut Outcomes) -> Option<Word> {
-    let mut path = Path::default();
+    walk(items).map(|end| outcomes.word(end))
+}
+
+/// As [`evaluate`], for tables that are in use: `None` if they have no number for
+/// what this comes to. Where nothing decides the word is 0, as in [`evaluate`]'s users.
+pub fn look_up<'a>(items: impl IntoIterator<Item = &'a Item>, outcomes: &Outcomes) -> Option<Word> {
+    walk(items).map_or(Some(Word(0)), |end| outcomes.known_word(end))
+}
+
+fn walk<'a>(items: impl IntoIterator<Item = &'a Item>) -> Option<End> {
+    let (mut logged, mut passed) = (Vec::new(), Vec::new());
     let mut from_chain = 0;
     for item in items {
         if item.chain < from_chain {
             continue;
         }
         match item.act {
-            Act::Decide(verdict) => return Some(outcomes.word(verdict, item.decision, &mut path)),
-            Act::Log => path.logged.push(item.decision),
+            Act::Decide(verdict) => {
+                return Some(End { verdict, complex: Complex { decision: item.decision, logged, passed } });
+            }
+            Act::Log => logged.push(item.decision),
             Act::Pass => {
-                path.passed.push(item.decision);
+                passed.push(item.decision);
                 from_chain = item.chain + 1;
             }
         }

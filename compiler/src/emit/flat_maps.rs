@@ -33,6 +33,8 @@ pub(super) struct FlatMaps {
     /// With source ports.
     pub pairs: Option<Values>,
     pub form: FormMaps,
+    /// Number of the form's first map.
+    pub first: u32,
     pub outcomes: Option<Values>,
     /// Number of the counters.
     pub hits: Option<u32>,
@@ -97,6 +99,7 @@ pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpe
     let pairs = (dispatch.ports.width > 0)
         .then(|| maps.array("polc_pairs", PAGE as u32 * 2, 0, narrow(dispatch.ports.pairs.iter().copied())));
     let is_narrow = dispatch.outcomes.are_narrow();
+    let first = maps.next();
     let form = match &dispatch.tables {
         Tables::Cells(cells) => cells_maps(&mut maps, cells, layout.classes),
         Tables::Bits(bits) => bits::maps(&mut maps, bits, is_narrow),
@@ -105,7 +108,7 @@ pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpe
     let has_complex = !dispatch.outcomes.complex().is_empty();
     let outcomes = has_complex.then(|| maps.array("polc_outcomes", 16, 0, records(&dispatch.outcomes)));
     let hits = layout.count.then(|| maps.push(counters(dispatch.outcomes.count())));
-    (FlatMaps { ports, pairs, form, outcomes, hits }, maps.specs)
+    (FlatMaps { ports, pairs, form, first, outcomes, hits }, maps.specs)
 }
 
 fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {

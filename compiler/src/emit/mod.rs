@@ -199,42 +199,63 @@ impl EmitError {
     }
 }
 
+/// What the tables of a flat image were made from, and where they are.
+#[derive(Debug)]
+pub(crate) struct FlatParts {
+    pub classes: AddressClasses,
+    /// Their maps are the first ones, where `uses_addresses`.
+    pub addresses: AddressTables,
+    pub uses_addresses: bool,
+    pub dispatch: Dispatch,
+    /// The first map of the dispatch's form.
+    pub form: u32,
+}
+
 /// Plans and emits a policy that has passed [`crate::ir::verify`].
 ///
 /// # Errors
 /// See [`EmitError`].
 pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
+    emit_with_parts(ir, options).map(|(image, _)| image)
+}
+
+/// As [`emit`], with what the tables were made from; `None` for what has none.
+pub(crate) fn emit_with_parts(
+    ir: &PolicyIr,
+    options: &EmitOptions,
+) -> Result<(PolicyImage, Option<FlatParts>), EmitError> {
     check_budget(options)?;
     match options.form {
         Form::Direct => match choice::compares(ir) {
-            Some(work) => direct(ir, work, options),
+            Some(work) => Ok((direct(ir, work, options)?, None)),
             None => Err(EmitError::NotDirect),
         },
-        Form::Chain => chain(ir, &classify(ir), options),
+        Form::Chain => Ok((chain(ir, &classify(ir), options)?, None)),
         Form::Auto => auto(ir, options),
-        _ => flat(ir, &classify(ir), options).map(|tables| tables.image),
+        _ => flat(ir, classify(ir), options).map(|flat| (flat.image, Some(flat.parts))),
     }
 }
 
 /// What costs least; a chain if no table holds the policy.
-fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
-    let classes = classify(ir);
-    let tables = match flat(ir, &classes, options) {
+fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<(PolicyImage, Option<FlatParts>), EmitError> {
+    let tables = match flat(ir, classify(ir), options) {
         Err(EmitError::Form(_) | EmitError::Address(_)) => None,
-        done => Some(done?.image),
+        done => Some(done?),
     };
     let direct = choice::compares(ir).and_then(|work| direct(ir, work, options).ok());
     match (tables, direct) {
+        // The cheaper one, followed by what was considered beside it.
         (Some(mut tables), Some(mut direct)) => {
-            // The cheaper one, followed by what was considered beside it.
-            if direct.total() >= tables.total() {
-                std::mem::swap(&mut direct, &mut tables);
+            if direct.total() < tables.image.total() {
+                direct.considered.append(&mut tables.image.considered);
+                return Ok((direct, None));
             }
-            direct.considered.append(&mut tables.considered);
-            Ok(direct)
+            tables.image.considered.append(&mut direct.considered);
+            Ok((tables.image, Some(tables.parts)))
         }
-        (Some(image), None) | (None, Some(image)) => Ok(image),
-        (None, None) => chain(ir, &classes, options),
+        (Some(tables), None) => Ok((tables.image, Some(tables.parts))),
+        (None, Some(direct)) => Ok((direct, None)),
+        (None, None) => Ok((chain(ir, &classify(ir), options)?, None)),
     }
 }
 
@@ -273,14 +294,20 @@ fn budget(options: &EmitOptions) -> Budget {
 /// A policy as tables.
 pub(crate) struct TableImage {
     pub image: PolicyImage,
+    pub parts: FlatParts,
+}
+
+impl TableImage {
     /// Whether the order of rules says which of them are found first.
-    pub is_ordered: bool,
+    pub fn is_ordered(&self) -> bool {
+        matches!(&self.parts.dispatch.tables, Tables::Bits(bits) if bits.is_ordered())
+    }
 }
 
 /// As [`emit`], as tables or not at all.
 pub(crate) fn emit_tables(ir: &PolicyIr, options: &EmitOptions) -> Result<TableImage, EmitError> {
     check_budget(options)?;
-    flat(ir, &classify(ir), options)
+    flat(ir, classify(ir), options)
 }
 
 fn check_budget(options: &EmitOptions) -> Result<(), EmitError> {
@@ -292,7 +319,7 @@ fn check_budget(options: &EmitOptions) -> Result<(), EmitError> {
 }
 
 /// Emits a policy as tables.
-fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Result<TableImage, EmitError> {
+fn flat(ir: &PolicyIr, classes: AddressClasses, options: &EmitOptions) -> Result<TableImage, EmitError> {
     let choice = match options.form {
         Form::Auto | Form::Chain | Form::Direct => Choice::Fastest,
         Form::Cells => Choice::Cells,
@@ -306,12 +333,12 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
         max_table_bytes: options.max_table_bytes,
         max_direct_bytes: options.max_direct_bytes,
     };
-    let addresses = AddressTables::build(classes, &limits)?;
+    let addresses = AddressTables::build(&classes, &limits)?;
     let capacity = addresses.layout().class_capacity();
     let limits = Limits { classes: capacity, max_table_bytes: options.max_table_bytes };
-    let dispatch = dispatch::build(ir, classes, choice, &limits)?;
-    let needed = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
-    let mut maps = if needed { addresses.maps() } else { Vec::new() };
+    let dispatch = dispatch::build(ir, &classes, choice, &limits)?;
+    let uses_addresses = dispatch.uses(Side::Src) || dispatch.uses(Side::Dst);
+    let mut maps = if uses_addresses { addresses.maps() } else { Vec::new() };
     let layout = flat_maps::Layout {
         first: maps.len() as u32,
         classes: capacity,
@@ -323,10 +350,10 @@ fn flat(ir: &PolicyIr, classes: &AddressClasses, options: &EmitOptions) -> Resul
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    let is_ordered = matches!(&dispatch.tables, Tables::Bits(bits) if bits.is_ordered());
     let considered = considered(&dispatch, addresses.layout());
     let image = PolicyImage { considered, ..image(ir, vec![program], maps, hits) };
-    Ok(TableImage { image, is_ordered })
+    let parts = FlatParts { classes, addresses, uses_addresses, dispatch, form: numbers.first };
+    Ok(TableImage { image, parts })
 }
 
 /// The form that was taken, with all that a packet does, then the others, with what

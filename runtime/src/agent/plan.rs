@@ -2,7 +2,7 @@
 //!
 //! Cost: linear in both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub struct Attached {
     pub endpoint: String,
     /// Whether it is a host endpoint.
     pub host: bool,
-    /// Digests of the ingress and egress policy.
+    /// Digests, or names of images, of the ingress and egress policy.
     pub policy: [String; 2],
     /// Likewise of untracked policy, where there is any.
     pub untracked: [Option<String>; 2],
@@ -29,20 +29,31 @@ pub enum Step {
     Attach(String),
     /// Another policy for the same endpoint.
     Replace(String),
+    /// Other members for the policies in force.
+    Members(String),
 }
 
 impl Step {
     /// The interface.
     pub fn interface(&self) -> &str {
         match self {
-            Self::Detach(interface) | Self::Attach(interface) | Self::Replace(interface) => interface,
+            Self::Detach(interface)
+            | Self::Attach(interface)
+            | Self::Replace(interface)
+            | Self::Members(interface) => interface,
         }
     }
 }
 
 /// What leads from one to the other; nothing for what is right already. Detaching
-/// comes first: it makes room.
-pub fn plan(attached: &BTreeMap<String, Attached>, wanted: &BTreeMap<String, Wanted>) -> Vec<Step> {
+/// comes first: it makes room. Members come last: tables are shared, and a policy that
+/// is being replaced shall not see those of its successor. `moved` are the interfaces
+/// where tables that stay get other members.
+pub fn plan(
+    attached: &BTreeMap<String, Attached>,
+    wanted: &BTreeMap<String, Wanted>,
+    moved: &BTreeSet<String>,
+) -> Vec<Step> {
     let gone = attached.keys().filter(|interface| !wanted.contains_key(*interface));
     let mut steps: Vec<Step> = gone.map(|interface| Step::Detach(interface.clone())).collect();
     for (interface, want) in wanted {
@@ -54,6 +65,7 @@ pub fn plan(attached: &BTreeMap<String, Attached>, wanted: &BTreeMap<String, Wan
             _ => steps.push(Step::Attach(interface.clone())),
         }
     }
+    steps.extend(moved.iter().map(|interface| Step::Members(interface.clone())));
     steps
 }
 
@@ -80,9 +92,12 @@ mod tests {
             state(&[("a", at("x", "1")), ("b", at("y", "1")), ("d", at("z", "1")), ("e", at("q", "1"))]);
         let want =
             state(&[("a", at("x", "1")), ("b", at("y", "2")), ("c", at("w", "1")), ("e", at("r", "1"))]);
-        let steps = plan(&have, &want);
+        let moved = BTreeSet::from(["a".to_owned(), "b".to_owned()]);
+        let steps = plan(&have, &want, &moved);
         let [d, b, c, e] = ["d", "b", "c", "e"].map(String::from);
-        assert_eq!(steps, [Step::Detach(d), Step::Replace(b), Step::Attach(c), Step::Attach(e)]);
-        assert_eq!(plan(&want, &want), []);
+        let changes = [Step::Detach(d), Step::Replace(b.clone()), Step::Attach(c), Step::Attach(e)];
+        assert_eq!(steps[..4], changes);
+        assert_eq!(steps[4..], [Step::Members("a".into()), Step::Members(b)]);
+        assert_eq!(plan(&want, &want, &BTreeSet::new()), []);
     }
 }

@@ -72,9 +72,7 @@ impl View {
         let mut sets = BTreeMap::new();
         for attachment in self.attachments()? {
             for place in attachment.record.places() {
-                for set in self.image(place)?.sets {
-                    sets.insert(set.name, set.members);
-                }
+                sets.extend(self.members(place)?);
             }
         }
         Ok(sets)

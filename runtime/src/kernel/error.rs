@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use polc_compiler::compile::CompileError;
+use polc_compiler::image::OpenExit;
+
 use crate::sys::SyscallError;
 use crate::sys::bpf::LoadError;
 
@@ -103,6 +106,20 @@ pub enum LoaderError {
         /// What is wrong.
         reason: String,
     },
+    /// A policy cannot be compiled.
+    #[error("{policy}: {source}")]
+    Compile {
+        /// Whose policy it is.
+        policy: String,
+        /// What does not fit.
+        source: CompileError,
+    },
+    /// Untracked policy cannot run at XDP: a bug.
+    #[error("untracked policy at XDP: {0}")]
+    AtXdp(#[from] OpenExit),
+    /// Tables in force could not take a change that was thought to fit.
+    #[error("changing tables in force: {0}")]
+    Tables(#[from] polc_compiler::address::Refused),
     /// The entry object is not one that this version can load: a bug.
     #[error("entry object: {0}")]
     Object(String),
@@ -111,7 +128,10 @@ pub enum LoaderError {
 impl LoaderError {
     /// Whether the kernel or a limit of polc's refused, as against wrong use.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Limit { .. })
+        match self {
+            Self::Compile { source, .. } => source.is_limit(),
+            _ => matches!(self, Self::Refused { .. } | Self::Limit { .. }),
+        }
     }
 }
 

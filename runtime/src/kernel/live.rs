@@ -6,22 +6,28 @@
 //! ([`grace_period`]).
 //!
 //! An image whose tables were changed is no longer what its digest says: it is
-//! marked first, so that no other attachment takes it for that.
+//! marked first, so that no other attachment takes it for that. Who is in which set is
+//! then read from the tables themselves (`members`); what a class means is recorded
+//! before any address leads to it.
 //!
 //! Cost: a few ns for each store; the first one to a table maps it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use polc_compiler::image::Store;
+use polc_compiler::live::LiveTables;
 
 use super::error::{LoaderError, kernel};
 use super::image::map_pin;
+use super::members::{self, MembersRecord};
+use super::pins;
 use super::record::{self, ImageRecord};
 use crate::sys::bpf::{Map, MappedArray};
 
 /// The maps of one image.
 #[derive(Debug)]
 pub struct LiveImage {
+    folder: PathBuf,
     maps: Vec<Map>,
     value_sizes: Vec<u32>,
     mapped: Vec<Option<MappedArray>>,
@@ -44,7 +50,20 @@ impl LiveImage {
         };
         let maps = (0..image.maps.len()).map(open).collect::<Result<Vec<_>, _>>()?;
         let mapped = maps.iter().map(|_| None).collect();
-        Ok(Self { maps, value_sizes: image.value_sizes, mapped })
+        Ok(Self { folder: folder.to_owned(), maps, value_sizes: image.value_sizes, mapped })
+    }
+
+    /// Records what the classes are that the next stores name, `staged` being where it is
+    /// written first. Whoever is killed between this and those stores leaves a record
+    /// that says more than the tables use.
+    ///
+    /// # Errors
+    /// What the kernel says: the old record is there still.
+    pub(super) fn record(&self, tables: &LiveTables, staged: &Path) -> Result<(), LoaderError> {
+        let Some(record) = MembersRecord::new(tables) else { return Ok(()) };
+        pins::unpin(staged)?;
+        record::write(&record, staged)?;
+        pins::rename(staged, &members::pin(&self.folder))
     }
 
     /// Carries stores out, in order.

@@ -25,6 +25,7 @@ mod live;
 mod load;
 mod lock;
 mod log;
+mod members;
 mod netlink;
 mod pins;
 mod record;

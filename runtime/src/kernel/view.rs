@@ -135,7 +135,12 @@ impl View {
 
     /// Whether an image's tables were changed since it was installed.
     pub fn is_changed(&self, place: &Place) -> bool {
-        self.folder(place).join(MARK).exists()
+        self.is_changed_image(&place.image)
+    }
+
+    /// Likewise, by the image's name.
+    pub fn is_changed_image(&self, image: &str) -> bool {
+        self.pins.images().join(image).join(MARK).exists()
     }
 
     /// The listing of an image: instructions beside the policy's lines.
@@ -165,7 +170,7 @@ impl View {
         if path.exists() { open_map(&path).map(Some) } else { Ok(None) }
     }
 
-    fn folder(&self, place: &Place) -> PathBuf {
+    pub(super) fn folder(&self, place: &Place) -> PathBuf {
         self.pins.images().join(&place.image)
     }
 
@@ -242,6 +247,6 @@ impl InterfaceRecord {
     }
 }
 
-fn open_map(path: &Path) -> Result<Map, LoaderError> {
+pub(super) fn open_map(path: &Path) -> Result<Map, LoaderError> {
     Map::open(path).map_err(kernel(format!("opening {}", path.display())))
 }

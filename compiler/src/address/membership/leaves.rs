@@ -101,6 +101,12 @@ impl Leaves {
         }
     }
 
+    /// Whether a prefix may want chunks that only have to become quiet: two for each
+    /// level below the root.
+    pub fn is_short(&self) -> bool {
+        self.free.len() < 8 && !self.freed.is_empty()
+    }
+
     /// No reader is left in a freed chunk.
     pub fn quiesce(&mut self) {
         self.free.append(&mut self.freed);

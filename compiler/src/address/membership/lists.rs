@@ -66,6 +66,14 @@ impl Lists {
         &self.all[list as usize].sets
     }
 
+    /// The classes that the tables have, ascending, with their sets.
+    pub fn classes(&self) -> Vec<(Class, Vec<SetBit>)> {
+        let known = self.all.iter().filter_map(|data| Some((data.class?, data.sets.to_vec())));
+        let mut classes: Vec<_> = known.collect();
+        classes.sort_unstable_by_key(|(class, _)| *class);
+        classes
+    }
+
     /// The list of these sets, ascending; it lives as long as it has users.
     pub fn intern(&mut self, sets: &[SetBit]) -> List {
         if let Some(list) = self.known.get(sets) {
@@ -132,11 +140,14 @@ impl Lists {
             return Ok(class);
         }
         let class = self.free_classes.pop().ok_or(Refused::NoClass)?;
-        if !rows.fill(class, &self.all[list as usize].sets, stores) {
-            return Err(Refused::NoRow);
-        }
+        rows.fill(class, &self.all[list as usize].sets, stores)?;
         self.all[list as usize].class = Some(class);
         Ok(class)
+    }
+
+    /// Whether fewer than this many class ids are free, and quiet would free some.
+    pub fn is_short(&self, least: usize) -> bool {
+        self.free_classes.len() < least && !self.retired.is_empty()
     }
 
     /// No reader knows a retired class any more.

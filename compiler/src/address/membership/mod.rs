@@ -7,6 +7,8 @@
 //! word, and that word goes from the old class to the new one.
 //!
 //! - A class's rows are stored before any word names the class.
+//! - A member that goes from some sets to others does so in one change: a word that
+//!   names the class of neither would deny what both allow.
 //! - Prefixes with a place of their own (hosts, IPv6 prefixes and markers) are
 //!   stored from long to short, so that until an address's new longest prefix is
 //!   there, none that covers it has changed; afterwards what is no longer wanted
@@ -21,11 +23,12 @@
 //!   first.
 //! - Slots, chunks and class ids that were in use are used again only after
 //!   [`Membership::quiesce`]: the caller says so when every packet that was being
-//!   looked up has been decided (an RCU grace period).
+//!   looked up has been decided (an RCU grace period). A change that may lack what
+//!   waits for that asks for quiet too; at most an eighth of the slots waits.
 //!
 //! What does not fit is refused, with nothing to be stored; but for
-//! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller compiles the policy again and swaps image and
-//! membership as a whole. Refused are members beyond the tables' room, a first
+//! [`Refused::NotQuiet`], the [`Membership`] is of no more use then: the caller
+//! compiles the policy again and swaps image and membership as a whole. Refused are members beyond the tables' room, a first
 //! prefix where there were only hosts, and an IPv6 prefix of a new length.
 //!
 //! Cost: for a host a few look-ups in ordered maps (about a microsecond) and one to
@@ -54,8 +57,10 @@ use crate::ir::{AddrSet, PolicyIr, SetKind};
 pub trait ClassRows {
     /// Appends the stores after which every table is right for addresses of a
     /// class with exactly these sets (ascending). No reader knows the class yet.
-    /// `false` if there is no room.
-    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> bool;
+    ///
+    /// # Errors
+    /// The tables have no place for it; they are of no more use then.
+    fn fill(&mut self, class: Class, sets: &[SetBit], stores: &mut Vec<Store>) -> Result<(), Refused>;
 
     /// No reader knows the class any more; its id may be given to other sets.
     fn retire(&mut self, class: Class);
@@ -74,6 +79,18 @@ pub enum Refused {
     /// The tables beside have no room for a class.
     #[error("the dispatch tables have no room for another address class")]
     NoRow,
+    /// The bucket of a cell is full.
+    #[error("the dispatch table has no free place for an outcome of the new address class")]
+    NoCell,
+    /// No class was like this one in some column.
+    #[error("no address had the new combination of sets in one of the columns so far")]
+    NoId,
+    /// The image has no number for what a packet of the class meets.
+    #[error("no packet could meet this combination of rules that log, pass and decide so far")]
+    NoOutcome,
+    /// Sets that were equal are one in the image, and would not be equal any more.
+    #[error("sets that were equal when the policy was compiled are not any more")]
+    Merged,
     /// Both lines of an address are full.
     #[error("the address table has no free place for this address")]
     NoSlot,
@@ -88,12 +105,15 @@ pub enum Refused {
     NewLength(u8),
     /// Readers of earlier changes must have ended before this one: to be tried again
     /// after [`Membership::quiesce`]. Nothing has changed.
-    #[error("a prefix changes only after a grace period behind earlier changes")]
+    #[error("the change has to wait for a grace period behind earlier changes")]
     NotQuiet,
     /// An earlier change was refused.
     #[error("an earlier change was refused; the image must be replaced")]
     Stale,
 }
+
+/// Class ids that are kept for the change of a prefix, if more only have to become quiet.
+const SPARE_CLASSES: usize = 32;
 
 /// Addresses, left-aligned in 128 bits, and a length: sorted, a prefix stands
 /// before those inside it.
@@ -250,7 +270,7 @@ impl Membership {
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
-        self.change(set, net, true, rows, stores)
+        self.change(net, &[set], &[], rows, stores)
     }
 
     /// Removes a member from a set, as [`Self::add`].
@@ -264,7 +284,17 @@ impl Membership {
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
-        self.change(set, net, false, rows, stores)
+        self.change(net, &[], &[set], rows, stores)
+    }
+
+    /// The sets of every class that the tables have, ascending.
+    pub fn classes(&self) -> Vec<(Class, Vec<SetBit>)> {
+        self.lists.classes()
+    }
+
+    /// The layout of the tables.
+    pub fn layout(&self) -> &AddressLayout {
+        &self.layout
     }
 
     /// Every packet that was being looked up when the last change was carried out
@@ -280,24 +310,25 @@ impl Membership {
         self.lists.quiesce(rows);
     }
 
-    fn change(
+    /// Adds a member to some sets and removes it from others, at once: whoever looks
+    /// its addresses up finds all of it or nothing. Appends stores as [`Self::add`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn change(
         &mut self,
-        set: AddrSet,
         net: IpNet,
-        add: bool,
+        add: &[AddrSet],
+        remove: &[AddrSet],
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
         if self.stale {
             return Err(Refused::Stale);
         }
-        let bit = match self.bits.get(&set) {
-            None => return Ok(()),
-            Some(None) => return Err(Refused::Fixed),
-            Some(Some(bit)) => *bit,
-        };
+        let (add, remove) = (self.bits_of(add)?, self.bits_of(remove)?);
         let before = stores.len();
-        let done = self.change_bit(bit, net.trunc(), add, rows, stores);
+        let done = self.change_bits(net.trunc(), &add, &remove, rows, stores);
         if done.is_err() {
             self.stale = done != Err(Refused::NotQuiet);
             stores.truncate(before);
@@ -305,30 +336,43 @@ impl Membership {
         done
     }
 
-    fn change_bit(
+    /// The bits of those sets that rules use.
+    fn bits_of(&self, sets: &[AddrSet]) -> Result<Vec<SetBit>, Refused> {
+        let used = sets.iter().filter_map(|set| self.bits.get(set));
+        used.map(|bit| bit.ok_or(Refused::Fixed)).collect()
+    }
+
+    fn change_bits(
         &mut self,
-        bit: SetBit,
         net: IpNet,
-        add: bool,
+        add: &[SetBit],
+        remove: &[SetBit],
         rows: &mut dyn ClassRows,
         stores: &mut Vec<Store>,
     ) -> Result<(), Refused> {
         let v4 = matches!(net, IpNet::V4(_));
         let net = aligned(net);
-        let family = if v4 { &mut self.v4 } else { &mut self.v6 };
+        let family = if v4 { &self.v4 } else { &self.v6 };
         let own = family.nodes.get(&net).map_or(EMPTY, |node| node.own);
+        let (host, moved) = (family.host, family.moved);
         let sets = self.lists.sets(own);
-        let wanted: Vec<SetBit> = match (sets.binary_search(&bit), add) {
-            (Ok(_), true) | (Err(_), false) => return Ok(()),
-            (Err(at), true) => [&sets[..at], &[bit], &sets[at..]].concat(),
-            (Ok(at), false) => [&sets[..at], &sets[at + 1..]].concat(),
-        };
+        let mut wanted: Vec<SetBit> = sets.iter().copied().filter(|bit| !remove.contains(bit)).collect();
+        for bit in add {
+            if let Err(at) = wanted.binary_search(bit) {
+                wanted.insert(at, *bit);
+            }
+        }
+        if wanted == sets {
+            return Ok(());
+        }
+        let is_host = net.1 == host;
         // Without a table of hosts an IPv4 address hangs on one word of the trie.
         let one_place = v4 && self.hosts4.is_none();
-        if net.1 < family.host && family.moved && !one_place {
+        if !is_host && moved && !one_place || self.is_short(v4, is_host) {
             return Err(Refused::NotQuiet);
         }
-        family.moved |= net.1 < family.host || own == EMPTY;
+        let family = if v4 { &mut self.v4 } else { &mut self.v6 };
+        family.moved |= !is_host || own == EMPTY;
         let wanted = self.lists.intern(&wanted);
         let mut markers = Markers::default();
         if !v4 && net.1 < 128 && (own == EMPTY) != (wanted == EMPTY) {
@@ -344,6 +388,16 @@ impl Membership {
         } else {
             self.store6(&region, &markers, rows, stores)
         }
+    }
+
+    /// Whether a change could want what only has to become quiet to be free again.
+    fn is_short(&self, v4: bool, is_host: bool) -> bool {
+        let hosts = if v4 { &self.hosts4 } else { &self.hosts6 };
+        let nets = self.nets6.as_ref().filter(|_| !v4 && !is_host);
+        let chunks = self.nets4.as_ref().filter(|_| v4 && (!is_host || hosts.is_none()));
+        self.lists.is_short(if is_host { 2 } else { SPARE_CLASSES })
+            || hosts.iter().chain(nets).any(Slots::is_short)
+            || chunks.is_some_and(Leaves::is_short)
     }
 
     /// Stores what a region's IPv4 prefixes have now.

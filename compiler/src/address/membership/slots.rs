@@ -84,6 +84,11 @@ impl Slots {
         }
     }
 
+    /// Whether so many slots wait for quiet that others may not suffice.
+    pub fn is_short(&self) -> bool {
+        self.freed.len() * 8 > self.shape.lines as usize * self.shape.keys.slots()
+    }
+
     /// No reader is left that compared a freed key.
     pub fn quiesce(&mut self) {
         self.freed.clear();

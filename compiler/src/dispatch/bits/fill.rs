@@ -59,8 +59,10 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
     }
     bits.rows.reserve_exact(bits.base.len() * classes.len());
     let mut postings = Postings::new(&partition.conditions, classes);
+    let mut changed = Vec::new();
     for class in classes.classes() {
-        let row = bits.row(&mut postings, classes.sets_of(class));
+        postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
+        let row = bits.row(&changed);
         bits.rows.extend(row);
     }
     Ok(bits)
@@ -256,13 +258,4 @@ impl Filler<'_> {
 
 fn word(verdict: Verdict, decision: Decision) -> Word {
     Word(decision.as_u32() * 2 + u32::from(verdict == Verdict::Allow))
-}
-
-impl Side {
-    fn of(self, item: &Item) -> Cond {
-        match self {
-            Self::Src => item.src,
-            Self::Dst => item.dst,
-        }
-    }
 }

@@ -19,15 +19,15 @@
 //!
 //! Cost: for a packet the words of a vector, up to eight, times the blocks of its
 //! column; for the tables classes times blocks, whatever the rules. The row of a
-//! class is a function of its sets: [`Bits::row`].
+//! class is a function of what its sets change: [`Bits::row`].
 
 mod fill;
 mod order;
 
 use super::Side;
-use super::condition::Postings;
+use super::condition::Cond;
 use super::outcome::Word;
-use crate::address::{Class, SetBit};
+use crate::address::Class;
 use crate::image::Store;
 use crate::ir::Decision;
 
@@ -131,12 +131,10 @@ impl Bits {
         self.sides[side as usize]
     }
 
-    /// The row of a class whose addresses are in exactly these sets, whether there is
-    /// such a class yet or not; `postings` must be those of the same policy.
-    pub fn row(&self, postings: &mut Postings, sets: &[SetBit]) -> Vec<u64> {
+    /// The row of a class for which these conditions are not what they are by default,
+    /// whether there is such a class yet or not.
+    pub fn row(&self, changed: &[Cond]) -> Vec<u64> {
         let mut row = self.base.clone();
-        let mut changed = Vec::new();
-        postings.changed(sets, &mut changed);
         for (word, mask) in changed.iter().flat_map(|cond| &self.flips[cond.as_u32() as usize]) {
             row[*word as usize] ^= mask;
         }
@@ -144,19 +142,13 @@ impl Bits {
     }
 
     /// Appends the stores after which map `rows`, that of [`Self::rows`], is right for
-    /// addresses of a class with exactly these sets. `false` if there is no room.
-    pub fn fill_row(
-        &self,
-        postings: &mut Postings,
-        rows: u32,
-        class: Class,
-        sets: &[SetBit],
-        stores: &mut Vec<Store>,
-    ) -> bool {
+    /// addresses of a class for which these conditions are not what they are by
+    /// default. `false` if there is no room.
+    pub fn fill_row(&self, changed: &[Cond], rows: u32, class: Class, stores: &mut Vec<Store>) -> bool {
         if class.as_u32() >= self.classes {
             return false;
         }
-        let halves = self.row(postings, sets).into_iter().flat_map(|word| [word as u32, (word >> 32) as u32]);
+        let halves = self.row(changed).into_iter().flat_map(|word| [word as u32, (word >> 32) as u32]);
         let store =
             |(at, value): (u32, u32)| Store { map: rows, index: class.as_u32(), offset: at * 4, value };
         stores.extend((0..).zip(halves).map(store));

@@ -48,10 +48,10 @@ pub struct AttachRequest<'a> {
     pub recheck: bool,
     /// Failsafe ports of the host, for a host endpoint.
     pub failsafes: &'a [Failsafe],
-    /// Policy for packets towards the endpoint.
-    pub ingress: Policy<'a>,
-    /// Policy for packets from the endpoint.
-    pub egress: Policy<'a>,
+    /// Policy for packets towards the endpoint; `None` keeps the one in force.
+    pub ingress: Option<Policy<'a>>,
+    /// Policy for packets from the endpoint, likewise.
+    pub egress: Option<Policy<'a>>,
     /// A host endpoint's untracked policy for packets towards it, made for XDP.
     pub untracked_ingress: Option<Untracked<'a>>,
     /// A host endpoint's untracked policy for packets from it.
@@ -61,8 +61,8 @@ pub struct AttachRequest<'a> {
 /// Untracked policy of one direction of a host endpoint.
 #[derive(Copy, Clone)]
 pub struct Untracked<'a> {
-    /// The policy.
-    pub policy: Policy<'a>,
+    /// The policy; `None` keeps the one in force.
+    pub policy: Option<Policy<'a>>,
     /// Decision with which it says that it has nothing to say.
     pub pass_decision: u32,
 }
@@ -92,8 +92,8 @@ impl Dataplane {
     /// the new one is.
     ///
     /// # Errors
-    /// [`LoaderError::NoInterface`]; [`LoaderError::Refused`] with the verifier's
-    /// log; [`LoaderError::Limit`] where no slot is free. What was in force before
+    /// [`LoaderError::NoInterface`]; [`LoaderError::NotAttached`] where what is not there
+    /// is to be kept; [`LoaderError::Refused`] with the verifier's log; [`LoaderError::Limit`] where no slot is free. What was in force before
     /// stays in force.
     pub fn attach(&mut self, request: &AttachRequest<'_>) -> Result<AttachReport, LoaderError> {
         let gone = || LoaderError::NoInterface(request.interface.to_owned());
@@ -116,7 +116,7 @@ impl Dataplane {
     ) -> Result<AttachReport, LoaderError> {
         let records: Vec<InterfaceRecord> = self.records()?.into_iter().map(|(_, r)| r).collect();
         let old = records.iter().find(|r| (r.ifindex, r.netns) == (ifindex, self.netns)).cloned();
-        let images = self.install_all(request)?;
+        let images = self.install_all(request, old.as_ref())?;
         let mut new = self.wanted(request, ifindex, &records, old.as_ref(), images)?;
         let report = AttachReport {
             hook: new.hook,

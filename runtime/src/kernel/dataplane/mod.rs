@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use polc_compiler::abi;
 use polc_compiler::abi::config::Config;
+use polc_compiler::live::LiveTables;
 
 use super::entry::Entry;
 use super::error::{LoaderError, file, kernel};
@@ -128,6 +129,14 @@ impl Dataplane {
     /// What the kernel says.
     pub fn live_image(&self, image: &str) -> Result<LiveImage, LoaderError> {
         LiveImage::open(&self.pins.images().join(image))
+    }
+
+    /// Records what the classes of an image's tables are, before stores name new ones.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn record_classes(&self, image: &LiveImage, tables: &LiveTables) -> Result<(), LoaderError> {
+        image.record(tables, &self.pins.staging().join("members"))
     }
 
     fn shared_map(&self, name: &'static str) -> Result<&Map, LoaderError> {

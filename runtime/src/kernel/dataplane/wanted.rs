@@ -4,6 +4,8 @@
 //! that it has nothing to say: entry programs have both as constants, so that no
 //! policy ever runs under the other one's number.
 
+use polc_compiler::ir::Direction;
+
 use super::attach::{AttachRequest, Untracked};
 use super::slots::{FreeSlots, free_endpoint};
 use super::{Dataplane, now};
@@ -23,14 +25,28 @@ pub(super) struct Images {
 
 impl Dataplane {
     /// Installs all policies of a request that are not there yet.
-    pub(super) fn install_all(&self, request: &AttachRequest<'_>) -> Result<Images, LoaderError> {
-        let install = |policy: &Policy<'_>| install(&self.pins, &self.shared, policy);
-        let untracked = |u: &Option<Untracked<'_>>| u.as_ref().map(|u| install(&u.policy)).transpose();
+    pub(super) fn install_all(
+        &self,
+        request: &AttachRequest<'_>,
+        old: Option<&InterfaceRecord>,
+    ) -> Result<Images, LoaderError> {
+        let kept = |place: Option<&Place>| {
+            let place = place.map(|place| place.image.clone());
+            place.ok_or_else(|| LoaderError::NotAttached(request.interface.to_owned()))
+        };
+        let install = |policy: &Option<Policy<'_>>, place: Option<&Place>| match policy {
+            Some(policy) => install(&self.pins, &self.shared, policy),
+            None => kept(place),
+        };
+        let untracked = |u: &Option<Untracked<'_>>, direction: Direction| {
+            let place = old.and_then(|old| old.untracked_place(direction));
+            u.as_ref().map(|u| install(&u.policy, place)).transpose()
+        };
         Ok(Images {
-            ingress: install(&request.ingress)?,
-            egress: install(&request.egress)?,
-            untracked_ingress: untracked(&request.untracked_ingress)?,
-            untracked_egress: untracked(&request.untracked_egress)?,
+            ingress: install(&request.ingress, old.map(|old| &old.ingress))?,
+            egress: install(&request.egress, old.map(|old| &old.egress))?,
+            untracked_ingress: untracked(&request.untracked_ingress, Direction::Ingress)?,
+            untracked_egress: untracked(&request.untracked_egress, Direction::Egress)?,
         })
     }
 
