@@ -122,9 +122,9 @@ fn measure(shape: Shape, rules: usize, with_parts: bool) -> bool {
 
 fn parts(line: &mut Line, ir: &PolicyIr) {
     line.add("verify", best(|| (), |()| verify(ir)).0);
-    let (time, normal) = changed(ir, |ir| normalise(ir));
+    let (time, normal) = changed(ir, normalise);
     line.add("normalise", time);
-    let (time, pruned) = changed(&normal, |ir| prune(ir));
+    let (time, pruned) = changed(&normal, prune);
     line.add("prune", time);
     line.add("reorder", changed(&pruned, |ir| reorder(ir, None)).0);
     let (time, classes) = best(|| (), |()| classify(&normal));
