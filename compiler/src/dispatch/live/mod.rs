@@ -7,7 +7,7 @@
 //!
 //! Why sound: a word that a reader of another class looks at keeps its value, or, in
 //! a bucket of sparse cells, is never one that such a reader takes for its own
-//! ([`sparse`]). The contents are a function of the class's sets: what a new compile
+//! (`sparse`). The contents are a function of the class's sets: what a new compile
 //! with these members puts there.
 //!
 //! What was not foreseen is refused: a full bucket, an outcome without a number (a new
