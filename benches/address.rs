@@ -29,7 +29,8 @@ use std::time::{Duration, Instant};
 use ipnet::{IpNet, Ipv6Net};
 use polc_compiler::abi;
 use polc_compiler::address::{
-    AddressClasses, AddressLimits, AddressTables, Class, ClassRows, LookUp, Membership, SetBit, classify,
+    AddressClasses, AddressLimits, AddressTables, Class, ClassRows, LookUp, Membership, Refused, SetBit,
+    classify,
 };
 use polc_compiler::bpf::{Assembler, Insn, MapRef, Reg, Size};
 use polc_compiler::image::Store;
@@ -286,8 +287,8 @@ fn measure(bed: &Bed, shape: Shape, count: usize, effort: Effort) -> Result<Row,
 struct NoRows;
 
 impl ClassRows for NoRows {
-    fn fill(&mut self, _: Class, _: &[SetBit], _: &mut Vec<Store>) -> bool {
-        true
+    fn fill(&mut self, _: Class, _: &[SetBit], _: &mut Vec<Store>) -> Result<(), Refused> {
+        Ok(())
     }
 
     fn retire(&mut self, _: Class) {}

@@ -101,10 +101,27 @@ impl Leaves {
         }
     }
 
-    /// Whether a prefix may want chunks that only have to become quiet: two for each
-    /// level below the root.
-    pub fn is_short(&self) -> bool {
-        self.free.len() < 8 && !self.freed.is_empty()
+    /// Whether a change may want chunks that only have to become quiet. A prefix takes two
+    /// at most for each level below the root, a host one where there is none on its way.
+    pub fn is_short(&self, host: Option<u32>) -> bool {
+        let strides = self.shape.strides;
+        let levels = usize::from((32 - strides.root_bits()) / strides.chunk_bits());
+        let wanted = host.map_or(2 * levels, |address| levels - self.depth(address));
+        self.free.len() < wanted && !self.freed.is_empty()
+    }
+
+    /// Chunks on the way to an address.
+    fn depth(&self, address: u32) -> usize {
+        let strides = self.shape.strides;
+        let mut bits = strides.root_bits();
+        let mut leaf = self.words[(address >> (32 - bits)) as usize];
+        let mut depth = 0;
+        while leaf & POINTER != 0 {
+            (bits, depth) = (bits + strides.chunk_bits(), depth + 1);
+            let at = (leaf & !POINTER) as usize * strides.chunk();
+            leaf = self.words[at + (address >> (32 - bits)) as usize % strides.chunk()];
+        }
+        depth
     }
 
     /// No reader is left in a freed chunk.

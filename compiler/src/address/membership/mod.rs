@@ -368,7 +368,7 @@ impl Membership {
         let is_host = net.1 == host;
         // Without a table of hosts an IPv4 address hangs on one word of the trie.
         let one_place = v4 && self.hosts4.is_none();
-        if !is_host && moved && !one_place || self.is_short(v4, is_host) {
+        if !is_host && moved && !one_place || self.is_short(v4, net, is_host) {
             return Err(Refused::NotQuiet);
         }
         let family = if v4 { &mut self.v4 } else { &mut self.v6 };
@@ -391,13 +391,13 @@ impl Membership {
     }
 
     /// Whether a change could want what only has to become quiet to be free again.
-    fn is_short(&self, v4: bool, is_host: bool) -> bool {
+    fn is_short(&self, v4: bool, net: Net, is_host: bool) -> bool {
         let hosts = if v4 { &self.hosts4 } else { &self.hosts6 };
         let nets = self.nets6.as_ref().filter(|_| !v4 && !is_host);
         let chunks = self.nets4.as_ref().filter(|_| v4 && (!is_host || hosts.is_none()));
         self.lists.is_short(if is_host { 2 } else { SPARE_CLASSES })
             || hosts.iter().chain(nets).any(Slots::is_short)
-            || chunks.is_some_and(Leaves::is_short)
+            || chunks.is_some_and(|leaves| leaves.is_short(is_host.then_some((net.0 >> 96) as u32)))
     }
 
     /// Stores what a region's IPv4 prefixes have now.

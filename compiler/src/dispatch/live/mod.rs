@@ -6,7 +6,7 @@
 //! reader knows a class any more.
 //!
 //! Why sound: a word that a reader of another class looks at keeps its value, or, among
-//! sparse cells, is never one that such a reader takes for its own ([`sparse`]). The contents are a function of the class's sets: what a new compile
+//! sparse cells, is never one that such a reader takes for its own (`sparse`). The contents are a function of the class's sets: what a new compile
 //! with these members puts there.
 //!
 //! What was not foreseen is refused: no gap for a row of sparse cells, an outcome without a number (a new
