@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use polc_compiler::abi;
 use polc_compiler::bpf::{AluOp, Assembler, Code, Cond, Insn, MapRef, Reg, Size, Width};
-use polc_compiler::image::{MapKind, PolicyImage, Store};
+use polc_compiler::image::{MapKind, MapSpec, PolicyImage, Store};
 use polc_compiler::ir::Flow;
 use polc_runtime::sys::bpf::{Map, MappedArray, Program, ProgramKind};
 
@@ -99,8 +99,11 @@ impl Bed {
             MapRef::Fd(fd) => fd,
         });
         let policy = load(ProgramKind::Classifier, "policy", &code)?;
-        let mapped = |map: &Map| if map.is_mappable() { MappedArray::new(map).map(Some) } else { Ok(None) };
-        let mapped = tables.iter().map(mapped).collect::<Result<_, _>>()?;
+        let mapped = |(map, spec): (&Map, &MapSpec)| match map.is_mappable() {
+            true => MappedArray::of_values(map, spec.value_size).map(Some),
+            false => Ok(None),
+        };
+        let mapped = tables.iter().zip(&image.maps).map(mapped).collect::<Result<_, _>>()?;
         self.programs.set_program(abi::SLOT_FIRST_POLICY, &policy)?;
         Ok(Tables { bed: self, mapped, _policy: (policy, tables) })
     }
