@@ -10,6 +10,7 @@
 //! --rules N[,…]        only these sizes
 //! --form NAME          force a dispatch form instead of the cost model's choice
 //! --only polc          leave out the peers
+//! --primitives         instead what instructions, branches and reads cost
 //! --tables             the KiB of each of polc's tables
 //! ```
 //!
@@ -23,6 +24,7 @@ mod nft;
 mod options;
 mod oracle;
 mod plot;
+mod primitives;
 mod report;
 mod shapes;
 
@@ -79,6 +81,10 @@ fn enter() -> Result<ExitCode, Failure> {
 
 fn measure(options: &Options) -> Result<ExitCode, Failure> {
     let bed = Bed::new()?;
+    if options.primitives {
+        primitives::print(&bed, options.effort)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let baseline = match options.peers {
         true => Some(nft::Bed::new(options.effort)?),
         false => None,

@@ -12,6 +12,8 @@ pub struct Options {
     pub rules: Vec<usize>,
     pub form: Form,
     pub effort: Effort,
+    /// Whether steps of programs are measured, and nothing else.
+    pub primitives: bool,
     /// Whether the bytes of each table are printed.
     pub tables: bool,
     /// Whether the linear program and nftables are measured too.
@@ -25,6 +27,7 @@ impl Options {
             rules: RULES.to_vec(),
             form: Form::Auto,
             effort: Effort { runs: 60 },
+            primitives: false,
             tables: false,
             peers: true,
         };
@@ -43,6 +46,7 @@ impl Options {
                     options.rules = value()?.split(',').map(number).collect::<Result<_, _>>()?;
                 }
                 "--form" => options.form = form(&value()?)?,
+                "--primitives" => options.primitives = true,
                 "--tables" => options.tables = true,
                 "--only" if value()? == "polc" => options.peers = false,
                 _ => {

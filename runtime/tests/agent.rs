@@ -148,15 +148,15 @@ fn story(bpffs: &Path) {
     assert_ne!(node.images("cali0")[1], images[1]);
     assert_eq!(node.members()["one"], ["10.0.0.2/32"]);
 
-    // Tables that know hosts only have no place for a prefix: a new image.
-    let wide = ingress("10.0.0.2/32, 10.4.0.0/16", "10.0.0.1/32");
+    // Tables that know no IPv6 prefix have no place for one: a new image.
+    let wide = ingress("10.0.0.2/32, 10.4.0.0/16, fd04::/16", "10.0.0.1/32");
     assert_eq!(node.apply(&[at("cali0", &wide, &other)]), "replace cali0");
     assert_ne!(node.images("cali0")[0], images[0]);
-    assert_eq!(node.members()["one"], ["10.0.0.2/32", "10.4.0.0/16"]);
+    assert_eq!(node.members()["one"], ["10.0.0.2/32", "10.4.0.0/16", "fd04::/16"]);
     let (nets, two) = ("10.4.0.0/16, 10.5.0.0/16, 10.6.0.0/24", "10.0.0.1/32, 10.4.0.0/24");
-    let wider = ingress(&format!("10.0.0.2/32, {nets}"), two);
+    let wider = ingress(&format!("10.0.0.2/32, {nets}, fd04::/16"), two);
     assert_eq!(node.apply(&[at("cali0", &wider, &other)]), "members cali0", "with grace periods");
-    assert_eq!(node.members()["one"], ["10.0.0.2/32", "10.4.0.0/15", "10.6.0.0/24"]);
+    assert_eq!(node.members()["one"], ["10.0.0.2/32", "10.4.0.0/15", "10.6.0.0/24", "fd04::/16"]);
     assert_eq!(node.members()["two"], ["10.0.0.1/32", "10.4.0.0/24"]);
 
     // Another interface with the same policy: as the tables are, they are no image that a

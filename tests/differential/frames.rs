@@ -36,6 +36,19 @@ pub fn one_sided(mut ir: PolicyIr) -> PolicyIr {
     ir
 }
 
+/// The policy with all members standing in it, and rules left out until there are few
+/// enough to compare prefixes one by one.
+pub fn listed(mut ir: PolicyIr) -> PolicyIr {
+    for set in ir.sets.values_mut() {
+        set.kind = SetKind::Nets;
+        set.nets.truncate(2);
+    }
+    for chain in ir.chains.values_mut() {
+        chain.rules.truncate(2);
+    }
+    ir
+}
+
 /// The policy with other matches: every rule asks for sets on both sides, and none
 /// for anything else, so that hundreds of them meet in one column. Few log.
 pub fn widened(mut ir: PolicyIr) -> PolicyIr {

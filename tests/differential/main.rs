@@ -101,6 +101,27 @@ fn engines_agree_on_chains() {
 }
 
 #[test]
+fn engines_agree_on_compares() {
+    let cases = number("POLC_CASES", 2000) / 5;
+    let small = Shape { chains: 2, rules: 3, nets: 3, ports: 2, ..Shape::default() };
+    run("compares", cases, &small, &form(Form::Direct), frames::listed);
+}
+
+/// Tables as they are where they are too large to be addressed directly.
+#[test]
+fn engines_agree_on_tables_that_are_looked_into() {
+    let cases = number("POLC_CASES", 2000) / 10;
+    let looked = |form: Form| {
+        let limits = EmitOptions { form, count: true, max_direct_bytes: 0, ..EmitOptions::default() };
+        CompileOptions { limits, ..CompileOptions::default() }
+    };
+    run("dense cells, looked into", cases, &Shape::default(), &looked(Form::Dense), frames::one_sided);
+    run("sparse cells, looked into", cases, &Shape::default(), &looked(Form::Sparse), frames::one_sided);
+    run("cross, looked into", cases, &Shape::default(), &looked(Form::Cross), frames::plain);
+    run("bits, looked into", cases, &Shape::default(), &looked(Form::Bits), frames::plain);
+}
+
+#[test]
 fn engines_agree_on_cells() {
     let cases = number("POLC_CASES", 2000) / 5;
     for (name, forced) in [("dense cells", Form::Dense), ("sparse cells", Form::Sparse)] {

@@ -3,7 +3,7 @@
 
 use polc_compiler::emit::{EmitOptions, Form, emit};
 use polc_compiler::image::PolicyImage;
-use polc_compiler::ir::parse;
+use polc_compiler::ir::{SetKind, parse};
 use polc_runtime::kernel::KernelEngine;
 use polc_runtime::{AttachmentSpec, EngineError};
 
@@ -23,12 +23,23 @@ fn images() -> Vec<(String, PolicyImage)> {
         // A budget of slots is a chain's.
         let budget = text.lines().find_map(|line| line.strip_prefix("# slots "));
         let slots = budget.map(|slots| slots.trim().parse().unwrap());
-        for form in [Form::Auto, Form::Chain, Form::Dense, Form::Sparse, Form::Bits, Form::Cross] {
-            let usual = EmitOptions::default();
+        let forms = [Form::Auto, Form::Chain, Form::Dense, Form::Sparse, Form::Bits, Form::Cross];
+        let usual = EmitOptions::default();
+        for form in forms {
             let max_slots = slots.filter(|_| form == Form::Chain).unwrap_or(usual.max_slots);
             if let Ok(image) = emit(&ir, &EmitOptions { form, max_slots, ..usual }) {
                 images.push((format!("{name} as {form:?}"), image));
             }
+            // As large tables are: looked into.
+            if let Ok(image) = emit(&ir, &EmitOptions { form, max_slots, max_direct_bytes: 0, ..usual }) {
+                images.push((format!("{name} as {form:?}, looked into"), image));
+            }
+        }
+        // Few rules whose sets stand in the policy: prefixes are compared.
+        let mut listed = ir.clone();
+        listed.sets.values_mut().for_each(|set| set.kind = SetKind::Nets);
+        if let Ok(image) = emit(&listed, &EmitOptions { form: Form::Direct, ..usual }) {
+            images.push((format!("{name} as Direct"), image));
         }
     }
     images
