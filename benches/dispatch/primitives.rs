@@ -24,7 +24,7 @@ const TABLES: [u32; 8] = [4 << 10, 32 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 
 pub fn print(bed: &Bed, effort: Effort) -> Result<(), Failure> {
     let mut rng = Rng::new(0x5eed);
     let flow = |rng: &mut Rng| Flow {
-        src: IpAddr::V4(Ipv4Addr::from(rng.next() as u32)),
+        src: IpAddr::V4(Ipv4Addr::from(rng.next_u64() as u32)),
         dst: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
         protocol: 6,
         ports: Some((1, 80)),

@@ -149,7 +149,7 @@ fn cross_maps(maps: &mut Maps, cross: &Cross, is_narrow: bool, classes: u32) -> 
         let end = bytes.len() + size;
         match cross.short {
             true => bytes.extend(row.iter().map(|id| *id as u8)),
-            false => bytes.extend(narrow(row.iter().copied())),
+            false => put_narrow(&mut bytes, row.iter().copied()),
         }
         bytes.resize(end, 0);
     }
@@ -180,12 +180,12 @@ pub(super) fn counters(outcomes: u32) -> MapSpec {
 /// A value per class, with room for `classes` of them.
 fn dense(maps: &mut Maps, words: &[Word], columns: usize, is_narrow: bool, classes: u32) -> Values {
     let size = (columns * if is_narrow { 2 } else { 4 }).next_multiple_of(8);
-    let mut bytes = Vec::with_capacity(words.len().div_ceil(columns.max(1)) * size);
+    let mut bytes = Vec::with_capacity(words.len() / columns.max(1) * size);
     for row in words.chunks_exact(columns) {
         let start = bytes.len();
         match is_narrow {
-            true => bytes.extend(narrow(row.iter().map(|word| word.0 as u16))),
-            false => bytes.extend(wide(row)),
+            true => put_narrow(&mut bytes, row.iter().map(|word| word.0 as u16)),
+            false => put_wide(&mut bytes, row),
         }
         bytes.resize(start + size, 0);
     }
@@ -201,9 +201,21 @@ fn records(outcomes: &Outcomes) -> Vec<u8> {
 }
 
 fn narrow(values: impl Iterator<Item = u16>) -> Vec<u8> {
-    values.flat_map(u16::to_le_bytes).collect()
+    let mut bytes = Vec::with_capacity(values.size_hint().0 * 2);
+    put_narrow(&mut bytes, values);
+    bytes
 }
 
 fn wide(words: &[Word]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.0.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(words.len() * 4);
+    put_wide(&mut bytes, words);
+    bytes
+}
+
+fn put_narrow(bytes: &mut Vec<u8>, values: impl Iterator<Item = u16>) {
+    values.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
+}
+
+fn put_wide(bytes: &mut Vec<u8>, words: &[Word]) {
+    words.iter().for_each(|word| bytes.extend_from_slice(&word.0.to_le_bytes()));
 }
