@@ -13,6 +13,7 @@ pub mod abi;
 pub mod address;
 pub mod bpf;
 pub mod compile;
+pub mod cost;
 pub mod diag;
 pub mod dispatch;
 pub mod emit;

@@ -29,6 +29,29 @@ fn text_forms() {
 }
 
 #[test]
+fn stats_say_which_form_was_taken_and_what_else_there_was() {
+    let scene = Scene::new();
+    // A selector: tables, whose members may change.
+    let ran = polc(&["compile", &scene.path("policy.yaml"), "--stats"], b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.starts_with("shop/web ingress\n  form          dense: about "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("polc_cells") && ran.stdout.contains("addressed directly"), "{}", ran.stdout);
+    // A block of addresses and a port: compared, which tables would have cost more.
+    let blocks = b"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: office, namespace: shop }
+spec:
+  podSelector: {}
+  ingress: [{ from: [{ ipBlock: { cidr: 192.0.2.0/24 } }], ports: [{ port: 443 }] }]
+";
+    let ran = polc(&["compile", "-", "--stats"], blocks);
+    assert!(ran.stdout.contains("  form          direct: about "), "{}", ran.stdout);
+    assert!(ran.stdout.contains("  instead of    dense: about "), "{}", ran.stdout);
+    assert_eq!(polc(&["compile", "-", "--stats", "--emit", "hex"], blocks).code, 2);
+}
+
+#[test]
 fn levels_are_0_to_2() {
     let scene = Scene::new();
     let policy = scene.path("policy.yaml");

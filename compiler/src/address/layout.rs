@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::trie::Strides;
 use super::{AddressError, AddressLimits, Prefixes, buckets, lengths, trie};
 use crate::bpf::Values;
-use crate::dispatch::cost::Work;
+use crate::cost::Work;
 use crate::image::MapSpec;
 
 /// Hosts that a table has room for beyond those that are there, at least and at
@@ -102,7 +102,7 @@ impl AddressLayout {
                 Strides::Wide => (30, 2),
                 Strides::Sparse => (58, 4),
             };
-            v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 30 });
+            v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 100 });
         }
         let mut v6 = Work { insns: 4, ..Work::default() };
         if self.hosts6.is_some() {

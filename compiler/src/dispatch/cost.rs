@@ -1,69 +1,11 @@
-//! What a packet costs in a program, as estimated before it is emitted.
-//!
-//! A *hot* packet finds everything in the first cache: it costs its instructions. The
-//! *spread* of many packets pays for what they read as well, by the size of each table,
-//! and for branches that no predictor can know. Constants are measured by
-//! `cargo bench --bench dispatch -- --primitives`; what counts is how forms compare.
+//! What each form does for a packet, between column and classes and the word.
 
 use super::bits::Bits;
 use super::cells::{Cells, Table};
 use super::cross::Cross;
 use super::outcome::Outcomes;
 use super::{Side, Tables};
-
-/// Tenths of a nanosecond for ten instructions.
-const TEN_INSNS: u32 = 9;
-/// Tenths of a nanosecond for a branch that goes either way.
-const BRANCH: u32 = 50;
-/// Tenths of a nanosecond to read from a table of up to so many bytes, beyond what an
-/// instruction takes.
-const READ: [(u64, u32); 4] = [(32 << 10, 0), (1 << 20, 20), (16 << 20, 90), (u64::MAX, 500)];
-
-/// Tenths of a nanosecond per packet, over the floor of a program that only looks the
-/// packet state up and ends.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cost {
-    /// The same packet again and again.
-    pub hot: u32,
-    /// Many packets in turn.
-    pub spread: u32,
-}
-
-impl Cost {
-    /// What forms are compared by.
-    pub fn total(self) -> u32 {
-        self.hot + self.spread
-    }
-}
-
-/// What a packet does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Instructions that run.
-    pub insns: u32,
-    /// Bytes of each table that is read.
-    pub reads: Vec<u64>,
-    /// Branches that go either way, in hundredths.
-    pub branches: u32,
-}
-
-impl Work {
-    /// What that costs.
-    pub fn cost(&self) -> Cost {
-        let hot = self.insns * TEN_INSNS / 10;
-        let read = |bytes: &u64| READ.iter().find(|(most, _)| bytes <= most).map_or(0, |(_, cost)| *cost);
-        let spread = hot + self.reads.iter().map(read).sum::<u32>() + self.branches * BRANCH / 100;
-        Cost { hot, spread }
-    }
-
-    /// Both.
-    pub fn and(mut self, other: Self) -> Self {
-        self.insns += other.insns;
-        self.reads.extend(other.reads);
-        self.branches += other.branches;
-        self
-    }
-}
+use crate::cost::Work;
 
 /// What a form does between column, classes and word.
 pub fn form(tables: &Tables, outcomes: &Outcomes) -> Work {
@@ -131,19 +73,4 @@ fn of_bits(bits: &Bits, word: u64) -> Work {
     work.insns += more * 30;
     work.branches += more * 50;
     work
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn larger_tables_cost_more_in_the_spread_only() {
-        let work = |bytes| Work { insns: 20, reads: vec![bytes], branches: 0 };
-        let costs: Vec<Cost> =
-            [1 << 10, 1 << 19, 1 << 23, 1 << 28].into_iter().map(|b| work(b).cost()).collect();
-        assert!(costs.windows(2).all(|w| w[0].hot == w[1].hot && w[0].spread < w[1].spread), "{costs:?}");
-        let branchy = Work { branches: 100, ..work(1) };
-        assert_eq!(branchy.cost().spread - branchy.cost().hot, BRANCH);
-    }
 }

@@ -29,6 +29,7 @@ pub mod outcome;
 pub mod ports;
 
 use crate::address::AddressClasses;
+use crate::cost::Cost;
 use crate::ir::{Flow, PolicyIr};
 
 use bits::Bits;
@@ -136,7 +137,7 @@ pub struct Candidate {
     /// Its name, as for `--form`.
     pub form: &'static str,
     /// What it would do and take, or why it cannot be.
-    pub outcome: Result<(cost::Cost, u64), Unfit>,
+    pub outcome: Result<(Cost, u64), Unfit>,
 }
 
 /// Which form the tables take.

@@ -3,20 +3,26 @@
 //! Compares are for a policy of few rules whose sets stand in it. Their cost is that of
 //! the packet that runs through all rules.
 
+use super::ports::CHAIN;
 use crate::address::{AddressLayout, side_sets};
-use crate::dispatch::cost::{self, Work};
+use crate::cost::Work;
+use crate::dispatch::cost;
 use crate::dispatch::{Dispatch, Side};
-use crate::ir::{PolicyIr, RuleData, SetKind, SideMatch};
+use crate::ir::{PolicyIr, PortMatch, RuleData, SetKind, SideMatch};
 
 /// Most tests of a policy whose sets are compared: beyond it tables are cheaper in any
 /// case, and programs need not be estimated.
-const MOST_TESTS: usize = 48;
+const MOST_TESTS: usize = 96;
 /// Instructions of the look-up of a column, and of a source port beside it.
 const COLUMN: u32 = 36;
 /// Instructions that store the outcome, beyond what the floor does.
 const OUTCOME: u32 = 7;
-/// Hundredths of a branch that a packet takes unforeseen, for each test.
-const UNFORESEEN: u32 = 12;
+/// Hundredths of a branch that a packet takes unforeseen, for each test: what linear
+/// programs of `cargo bench --bench dispatch` pay in the spread.
+const UNFORESEEN: u32 = 1;
+
+/// Hundredths of a branch that goes either way, at each level of a tree.
+const EITHER_WAY: u32 = 50;
 
 /// What a packet does in a program that compares; `None` if a set's members come from
 /// selectors, which change without a compile, or if there are too many tests.
@@ -34,9 +40,12 @@ pub(super) fn compares(ir: &PolicyIr) -> Option<Work> {
         if tests > MOST_TESTS {
             return None;
         }
-        // What misses does so at the first test as often as at any other.
-        work.insns += 1 + of_rule as u32 * 3 / 2;
+        // Most packets miss at one of the first tests, of two instructions each.
+        work.insns += 1 + of_rule as u32 * 5 / 4;
         work.branches += of_rule as u32 * UNFORESEEN;
+        for ports in sides.iter().flat_map(|side| [side.ports.as_ref(), Some(&side.not_ports)]).flatten() {
+            work.branches += levels(ports.len()) * EITHER_WAY;
+        }
     }
     Some(work)
 }
@@ -48,7 +57,11 @@ fn tests_of(ir: &PolicyIr, rule: &RuleData) -> usize {
     let icmp = [m.icmp.is_some(), m.not_icmp.is_some()];
     let of_side = |side: &SideMatch| {
         let nets = side.in_sets.iter().chain(&side.not_in).map(|set| 1 + 2 * ir.sets[*set].nets.len());
-        nets.sum::<usize>() + side.ports.as_ref().map_or(0, Vec::len) + side.not_ports.len()
+        let ports = |ports: &Vec<PortMatch>| match levels(ports.len()) {
+            0 => ports.len().div_ceil(2),
+            levels => CHAIN / 2 + 2 * levels as usize,
+        };
+        nets.sum::<usize>() + side.ports.as_ref().map_or(0, ports) + ports(&side.not_ports)
     };
     single.iter().filter(|is| **is).count()
         + icmp.iter().filter(|is| **is).count() * 2
@@ -64,4 +77,10 @@ pub(super) fn tables(dispatch: &Dispatch, addresses: &AddressLayout) -> Work {
         work = work.and(addresses.work());
     }
     work.and(cost::form(&dispatch.tables, &dispatch.outcomes))
+}
+
+/// Levels of the tree that is searched for a port among so many, down to where a chain
+/// of compares is left.
+fn levels(ports: usize) -> u32 {
+    (ports / (CHAIN + 1)).checked_ilog2().map_or(0, |levels| levels + 1)
 }

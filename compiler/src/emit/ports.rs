@@ -12,7 +12,7 @@ use crate::bpf::{AsmError, Cond, Label};
 use crate::ir::{AddrSet, PortMatch};
 
 /// Up to this many ranges a chain of compares is at least as fast as a tree.
-const CHAIN: usize = 4;
+pub(super) const CHAIN: usize = 12;
 
 /// Goes to `yes` if one alternative holds, else to `no`. `protocol` is what the
 /// rule has tested already.

@@ -1,7 +1,7 @@
 //! Which forms of a program were looked at, and what came of it.
 
 use super::PolicyImage;
-use crate::dispatch::cost::Cost;
+use crate::cost::Cost;
 
 /// A form that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

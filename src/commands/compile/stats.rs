@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use polc_compiler::dispatch::cost::Cost;
+use polc_compiler::cost::Cost;
 use polc_compiler::image::{Considered, MapSpec, PolicyImage};
 
 /// Appends what there is to say about an image.
