@@ -45,6 +45,8 @@ use crate::image::{Considered, DIRECT_BYTES, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
 
+/// Name of [`Form::Direct`].
+const DIRECT: &str = "direct";
 /// Slots that a program takes besides its pieces: prologue and shared ends.
 /// The longest prologue and all ends take 90.
 const FIXED_SLOTS: u32 = 128;
@@ -247,12 +249,12 @@ fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<(PolicyImage, Option<Fla
     match (tables, direct) {
         // The cheaper one, followed by what was considered beside it.
         (Some(mut tables), Some(mut direct)) => {
-            if direct.total() < tables.image.total() {
-                direct.considered.append(&mut tables.image.considered);
-                return Ok((direct, None));
+            if direct.total() >= tables.image.total() {
+                return Ok((tables.image, Some(tables.parts)));
             }
-            tables.image.considered.append(&mut direct.considered);
-            Ok((tables.image, Some(tables.parts)))
+            let others = tables.image.considered.drain(..).filter(|other| other.form != DIRECT);
+            direct.considered.extend(others);
+            Ok((direct, None))
         }
         (Some(tables), None) => Ok((tables.image, Some(tables.parts))),
         (None, Some(direct)) => Ok((direct, None)),
@@ -270,7 +272,7 @@ fn direct(ir: &PolicyIr, work: Work, options: &EmitOptions) -> Result<PolicyImag
     let sets = SetTests::Compares(ir);
     let mut planned = ir.clone();
     let plan = plan(&mut planned, budget(options), &|ir, rule| rule::cost(ir, rule, sets, options))?;
-    let considered = Considered::new("direct", Ok((work.cost(), 0)));
+    let considered = Considered::new(DIRECT, Ok((work.cost(), 0)));
     emit_planned(&planned, SetTests::Compares(&planned), &plan, options, considered)
 }
 
@@ -351,7 +353,8 @@ fn flat(ir: &PolicyIr, classes: AddressClasses, options: &EmitOptions) -> Result
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };
-    let considered = considered(&dispatch, addresses.layout());
+    let mut considered = considered(&dispatch, addresses.layout());
+    considered.extend(choice::compares(ir).map(|work| Considered::new(DIRECT, Ok((work.cost(), 0)))));
     let image = PolicyImage { considered, ..image(ir, vec![program], maps, hits) };
     let parts = FlatParts { classes, addresses, uses_addresses, dispatch, form: numbers.first };
     Ok(TableImage { image, parts })
