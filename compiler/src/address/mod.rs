@@ -19,8 +19,8 @@
 //! are, their sizes, the hash seeds and the IPv6 prefix lengths. Members change
 //! within it. Where a set's members may change at run time ([`crate::ir::SetKind`])
 //! there is a place for addresses of both families, and room: a quarter more addresses
-//! than there are (at least 32, at most 65,536), an eighth more chunks and classes. Without such sets
-//! the tables fit exactly, since only a new policy changes them.
+//! than there are (at least 32, at most 65,536), an eighth more chunks and classes.
+//! Without such sets the tables fit closely, since only a new policy changes them.
 
 mod buckets;
 mod class_sets;

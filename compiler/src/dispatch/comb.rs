@@ -15,7 +15,7 @@
 //! that base.
 //!
 //! Cost: two dependent look-ups, a third for a default. Building goes through rows by
-//! falling length; each is tried at [`TRIES`] places from that of the one before on, and
+//! falling length; each is tried at `TRIES` places from that of the one before on, and
 //! goes to the end if none fits.
 
 use rustc_hash::FxHashMap;

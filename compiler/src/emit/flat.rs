@@ -4,9 +4,9 @@
 //! state → column (r8) → class of each side that matters (r7) → word (r7) → decision, counter, tail call
 //! ```
 //!
-//! Every step is a load at an index that the step before found. What is not in a table (which no packet can find in
-//! tables that belong together) drops the packet, counted as such. Code size is
-//! independent of the number of rules.
+//! Every step is a load at an index that the step before found. What is not in a table
+//! (which no packet can find in tables that belong together) drops the packet, counted as
+//! such. Code size is independent of the number of rules.
 
 use cranelift_entity::SecondaryMap;
 

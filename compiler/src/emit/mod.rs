@@ -1,8 +1,10 @@
 //! [`PolicyIr`] to [`PolicyImage`]: instructions, tables and notes.
 //!
 //! A policy that [`crate::dispatch`] can hold becomes tables and one program that
-//! looks into them (`flat`, with `cells` or `cross` for its last step). Otherwise,
-//! and for [`Form::Chain`], it becomes a chain of rules:
+//! looks into them (`flat`, with `cells`, `cross` or `bits` for its last step). One of few
+//! rules whose sets stand in it is compared rule by rule instead ([`Form::Direct`]), if
+//! that is estimated to cost less (`choice`). What no table holds, and
+//! [`Form::Chain`], becomes a chain of rules:
 //!
 //! ```text
 //! program 0:  state → class of each side (one trie look-up) → row of each side
@@ -10,6 +12,8 @@
 //!                         └─ one fails ──────────────▶ next rule
 //! program i:  state → rows of the stored classes → rules
 //! ```
+//!
+//! Compares are the same chain with a test of each prefix in place of rows (`sets`).
 //!
 //! Registers of a chain: `r6` context, `r7` row of the source's class, `r8` row of the
 //! destination's, `r9` packet state; `r1` is scratch and never lives across rules,

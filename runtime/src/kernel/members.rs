@@ -21,7 +21,7 @@ use super::error::{LoaderError, kernel};
 use super::image::map_pin;
 use super::record::{self, Place};
 use super::view::{View, open_map};
-use crate::sys::bpf::Map;
+use crate::sys::bpf::{Map, MappedArray};
 
 /// Times that tables are read again which changed meanwhile.
 const TRIES: u32 = 5;
@@ -129,13 +129,11 @@ impl View {
     }
 }
 
-/// All values of an array, one behind the other.
+/// All values of an array, one behind the other. Through its memory: a value may be a
+/// whole table, and old kernels look for that much memory in one piece to copy it.
 fn bytes(map: &Map) -> Result<Vec<u8>, crate::sys::SyscallError> {
-    let mut bytes = Vec::new();
-    for index in 0..map.definition().max_entries {
-        bytes.extend(map.lookup(&index.to_le_bytes())?.unwrap_or_default());
-    }
-    Ok(bytes)
+    let mapped = MappedArray::new(map)?;
+    Ok((0..map.definition().max_entries).filter_map(|index| mapped.load(index)).flatten().collect())
 }
 
 #[cfg(test)]

@@ -6,12 +6,13 @@
 //! reader knows a class any more.
 //!
 //! Why sound: a word that a reader of another class looks at keeps its value, or, among
-//! sparse cells, is never one that such a reader takes for its own (`sparse`). The contents are a function of the class's sets: what a new compile
-//! with these members puts there.
+//! sparse cells, is never one that such a reader takes for its own (`sparse`). The
+//! contents are a function of the class's sets: what a new compile with these members
+//! puts there.
 //!
-//! What was not foreseen is refused: no gap for a row of sparse cells, an outcome without a number (a new
-//! combination of rules that pass or log), and, in cross, a combination of conditions
-//! that no class of the column had. The image is replaced as a whole then.
+//! What was not foreseen is refused: no gap for a row of sparse cells, an outcome without
+//! a number (a new combination of rules that pass or log), and, in cross, a combination
+//! of conditions that no class of the column had. The image is replaced as a whole then.
 //!
 //! | form | stores for a class |
 //! |---|---|
