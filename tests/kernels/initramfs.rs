@@ -20,7 +20,6 @@ const INIT: &str = "#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t tmpfs tmpfs /tmp
 mount -t bpf bpf /sys/fs/bpf
 for module in /modules/*; do insmod $module; done
 /test --exact guest::examples guest::enforcement --ignored --nocapture --test-threads=1
