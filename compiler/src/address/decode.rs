@@ -9,7 +9,7 @@ use super::Class;
 use super::buckets::{self, LINE_WORDS};
 use super::layout::{AddressLayout, Table};
 use super::lengths::{CLASS_BITS, cut};
-use super::trie::{POINTER, Shape};
+use super::trie::{HOME_BITS, Leaf, Shape};
 
 /// Bytes that are not those of tables of this layout.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,47 +111,85 @@ fn address6(key: &buckets::Key) -> u128 {
     key.iter().fold(0, |address, word| (address << 32) | u128::from(word.swap_bytes()))
 }
 
+/// Addresses from the first to the last, and their class.
+type Range = (u32, u32, u32);
+
 /// Leaves of one class next to each other, as prefixes.
 fn prefixes4(shape: Shape, words: &[u32]) -> Result<Vec<(Ipv4Net, u32)>, DecodeError> {
-    let corrupt = DecodeError::Corrupt { map: Table::Nets4.name() };
-    let size = shape.strides.chunk();
-    let mut seen = vec![false; words.len() / size];
-    let mut ranges: Vec<(u32, u32, u32)> = Vec::new();
-    // Ranges of words still to be read, the next one last: (from, to, first address, bits told apart).
-    let mut todo = vec![(0, shape.strides.root(), 0_u32, shape.strides.root_bits())];
-    while let Some((from, to, address, bits)) = todo.pop() {
-        let shift = 32 - u32::from(bits);
-        for at in from..to {
-            let first = address.wrapping_add(((at - from) as u32).checked_shl(shift).unwrap_or(0));
-            let leaf = *words.get(at).ok_or(corrupt)?;
-            if leaf & POINTER == 0 {
-                let last = first | ((1_u32 << shift) - 1);
-                match ranges.last_mut() {
-                    Some((_, end, class)) if *class == leaf && u64::from(*end) + 1 == u64::from(first) => {
-                        *end = last
-                    }
-                    _ => ranges.push((first, last, leaf)),
-                }
-                continue;
-            }
-            let chunk = (leaf & !POINTER) as usize;
-            match seen.get_mut(chunk) {
-                Some(seen) if !*seen && bits < 32 => *seen = true,
-                _ => return Err(corrupt),
-            }
-            if at + 1 < to {
-                let next = address.wrapping_add(((at + 1 - from) as u32).checked_shl(shift).unwrap_or(0));
-                todo.push((at + 1, to, next, bits));
-            }
-            todo.push((chunk * size, (chunk + 1) * size, first, bits + shape.strides.chunk_bits()));
-            break;
-        }
+    let mut seen = vec![false; words.len() / shape.strides.chunk()];
+    seen.iter_mut().take(shape.least() as usize).for_each(|seen| *seen = true);
+    let strides = shape.strides;
+    let all = (0, strides.root(), 0, strides.root_bits());
+    let mut ranges = ranges(shape, words, all, &mut seen)?;
+    if let Some(home) = shape.home {
+        let (chunk, low) = (shape.home_chunk(), u32::from(home) << HOME_BITS);
+        let bits = HOME_BITS + strides.chunk_bits();
+        let inside = self::ranges(shape, words, (chunk, chunk + strides.chunk(), low, bits), &mut seen)?;
+        ranges = around(ranges, low, low | ((1 << HOME_BITS) - 1), inside);
     }
     let named = ranges.into_iter().filter(|(_, _, class)| *class != 0);
     let nets = named.flat_map(|(first, last, class)| {
         Ipv4Subnets::new(first.into(), last.into(), 0).map(move |net| (net, class))
     });
     Ok(nets.collect())
+}
+
+/// The ranges, with others in place of what they say from `low` to `high`.
+fn around(ranges: Vec<Range>, low: u32, high: u32, inside: Vec<Range>) -> Vec<Range> {
+    let before = ranges.iter().filter(|(first, ..)| *first < low);
+    let before = before.map(|(first, last, class)| (*first, (*last).min(low - 1), *class));
+    let after = ranges.iter().filter(|(_, last, _)| *last > high);
+    let after = after.map(|(first, last, class)| ((*first).max(high + 1), *last, *class));
+    let mut joined: Vec<Range> = Vec::with_capacity(ranges.len() + inside.len());
+    before.chain(inside).chain(after).for_each(|range| join(&mut joined, range));
+    joined
+}
+
+/// Appends a range, or makes the last one longer.
+fn join(ranges: &mut Vec<Range>, (first, last, class): Range) {
+    match ranges.last_mut() {
+        Some((_, end, before)) if *before == class && u64::from(*end) + 1 == u64::from(first) => *end = last,
+        _ => ranges.push((first, last, class)),
+    }
+}
+
+/// What words say: those from the first number to the second, which begin with an address
+/// and tell so many bits apart, and those that they lead to.
+fn ranges(
+    shape: Shape,
+    words: &[u32],
+    all: (usize, usize, u32, u8),
+    seen: &mut [bool],
+) -> Result<Vec<Range>, DecodeError> {
+    let corrupt = DecodeError::Corrupt { map: Table::Nets4.name() };
+    let size = shape.strides.chunk();
+    let mut ranges = Vec::new();
+    // Words still to be read, the next ones last.
+    let mut todo = vec![all];
+    while let Some((from, to, address, bits)) = todo.pop() {
+        let shift = 32 - u32::from(bits);
+        for at in from..to {
+            let first = address.wrapping_add(((at - from) as u32).checked_shl(shift).unwrap_or(0));
+            let chunk = match Leaf::of(*words.get(at).ok_or(corrupt)?) {
+                Leaf::Class(class) => {
+                    join(&mut ranges, (first, first | ((1_u32 << shift) - 1), class));
+                    continue;
+                }
+                Leaf::Chunk(chunk) => chunk,
+            };
+            match seen.get_mut(chunk / size) {
+                Some(seen) if !*seen && bits < 32 && chunk % size == 0 => *seen = true,
+                _ => return Err(corrupt),
+            }
+            if at + 1 < to {
+                let next = address.wrapping_add(((at + 1 - from) as u32).checked_shl(shift).unwrap_or(0));
+                todo.push((at + 1, to, next, bits));
+            }
+            todo.push((chunk, chunk + size, first, bits + shape.strides.chunk_bits()));
+            break;
+        }
+    }
+    Ok(ranges)
 }
 
 /// Prefixes without those that say what the one around them says: markers do.

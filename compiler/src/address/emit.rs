@@ -15,7 +15,7 @@ use super::trie::Strides;
 use super::{AddressTables, lengths, trie};
 use crate::abi::{Field, STATE_FAMILY};
 use crate::bpf::{
-    AluOp, AsmError, Assembler, ByteOrder, Cond, Index, Insn, Label, Reg, Size, SwapBits, Width,
+    Access, AluOp, AsmError, Assembler, ByteOrder, Cond, Index, Insn, Label, Reg, Size, SwapBits, Width,
 };
 
 const KEY: i16 = -12;
@@ -32,7 +32,7 @@ pub struct LookUp {
     /// The address: [`crate::abi::STATE_SRC`] or [`crate::abi::STATE_DST`].
     pub address: Field,
     /// Register that gets the class id, zero-extended; the verifier does not know that it
-    /// is below [`AddressLayout::class_capacity`]. Not `state`.
+    /// is below [`AddressLayout::class_capacity`]. `r6` to `r9`, not `state`.
     pub class: Reg,
     /// Index of the first address map among the image's private maps.
     pub first_map: u32,
@@ -56,20 +56,17 @@ impl AddressLayout {
     /// As there.
     pub fn emit(&self, asm: &mut Assembler, look_up: LookUp) -> Result<(), AsmError> {
         let (none, done, tagged) = (asm.new_label(), asm.new_label(), asm.new_label());
+        // What is found goes there last, so that nothing found costs no jump.
+        asm.push(Insn::mov(look_up.class, 0));
         let mut code = Code { asm, layout: self, at: look_up, none, done, tagged };
         code.families()?;
         let asm = code.asm;
-        asm.bind(none)?;
-        asm.push(Insn::mov(FOUND, 0));
-        asm.jump(done);
         asm.bind(tagged)?;
         let class = (1 << lengths::CLASS_BITS) - 1;
         asm.push(Insn::Alu { width: Width::W32, op: AluOp::And, dst: FOUND, src: class.into() });
         asm.bind(done)?;
-        if look_up.class != FOUND {
-            asm.push(Insn::mov(look_up.class, FOUND));
-        }
-        Ok(())
+        asm.push(Insn::mov(look_up.class, FOUND));
+        asm.bind(none)
     }
 }
 
@@ -81,7 +78,7 @@ struct Code<'a> {
     none: Label,
     /// The class is in [`FOUND`].
     done: Label,
-    /// It is there with a prefix length above it.
+    /// It is there with more bits above it.
     tagged: Label,
 }
 
@@ -104,6 +101,9 @@ impl Code<'_> {
                 self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, 4, self.none);
             }
             self.v6()?;
+        }
+        if !four && !six {
+            self.asm.jump(self.none);
         }
         Ok(())
     }
@@ -262,11 +262,22 @@ impl Code<'_> {
         self.asm.jump_if(Width::W32, Cond::Eq, Reg::R3, 0, miss);
     }
 
-    /// Goes to `done` with an IPv4 address's leaf.
+    /// Goes to `tagged` with an IPv4 address's leaf.
     fn trie(&mut self, shape: trie::Shape) -> Result<(), AsmError> {
+        let Some(values) = self.layout.values(Table::Nets4, self.at.first_map) else {
+            self.asm.jump(self.none);
+            return Ok(());
+        };
         let (state, address) = (self.at.state, self.at.address.offset);
+        let at_home = self.asm.new_label();
+        let chunk_bytes = shape.strides.chunk() as i32 * 4;
+        if let Some(home) = shape.home {
+            self.asm.push(Insn::load(Size::B2, Reg::R1, state, address));
+            self.asm.push(Insn::mov(FOUND, shape.home_chunk() as i32 * 4));
+            self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, i32::from(home.swap_bytes()), at_home);
+        }
         // The root's chunk is named by the bits before the last ones it tells apart.
-        let mut chunk = match shape.strides {
+        let chunk = match shape.strides {
             Strides::Narrow => Index::First,
             Strides::Wide => {
                 self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
@@ -275,42 +286,60 @@ impl Code<'_> {
             Strides::Sparse => {
                 self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
                 self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 4));
-                self.asm.push(Insn::load(Size::B1, Reg::R2, state, address + 1));
-                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R2, 4));
+                self.bits(Reg::R2, 8, 4);
                 self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
                 Index::Reg(Reg::R1, 1 << 12)
             }
         };
-        let step = shape.strides.chunk_bits();
-        let mut bits = shape.strides.root_bits() - step;
+        self.asm.point(&values, chunk, KEY, self.none);
+        let (step, mut bits) = (shape.strides.chunk_bits(), shape.strides.root_bits());
+        self.leaf(bits - step, step);
+        let last_chunk = shape.bytes() as i32 - chunk_bytes;
         while bits < 32 {
-            self.value(Table::Nets4, chunk);
-            self.asm.push(Insn::load(Size::B1, Reg::R1, state, address + i16::from(bits / 8)));
-            // Times the size of a leaf.
-            match (step, bits % 8) {
-                (4, 0) => self.asm.push(Insn::alu(AluOp::Rsh, Reg::R1, 2)),
-                _ => self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2)),
+            // No class is that small a word.
+            self.asm.jump_if(Width::W64, Cond::Gt, FOUND, last_chunk, self.tagged);
+            if bits == trie::HOME_BITS {
+                self.asm.bind(at_home)?;
             }
-            if step == 4 {
-                self.asm.push(Insn::alu(AluOp::And, Reg::R1, 0x3c));
+            if values.access == Access::Direct {
+                // Added last: it comes last.
+                self.asm.load_map_value(Reg::R0, values.map, 0);
+                self.leaf_place(bits, step);
+                self.asm.push(Insn::alu(AluOp::Add, Reg::R0, FOUND));
+                self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
+            } else {
+                self.asm.push(Insn::alu(AluOp::Rsh, FOUND, chunk_bytes.trailing_zeros() as i32));
+                self.asm.point(&values, FOUND, KEY, self.none);
+                self.leaf(bits, step);
             }
-            self.asm.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
-            self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
             bits += step;
-            if bits < 32 {
-                self.asm.jump_if(Width::W32, Cond::SignedGe, FOUND, 0, self.done);
-                let number = !trie::POINTER as i32;
-                self.asm.push(Insn::Alu {
-                    width: Width::W32,
-                    op: AluOp::And,
-                    dst: FOUND,
-                    src: number.into(),
-                });
-                chunk = FOUND.into();
-            }
         }
-        self.asm.jump(self.done);
+        self.asm.jump(self.tagged);
         Ok(())
+    }
+
+    /// Adds the place of a leaf in its chunk to `r0`.
+    fn leaf_place(&mut self, from: u8, count: u8) {
+        self.bits(Reg::R1, from, count);
+        self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2));
+        self.asm.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
+    }
+
+    /// Loads the leaf of the chunk at `r0`.
+    fn leaf(&mut self, from: u8, count: u8) {
+        self.leaf_place(from, count);
+        self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
+    }
+
+    /// Loads the `count` (4 or 8) bits of the address from bit `from` on.
+    fn bits(&mut self, to: Reg, from: u8, count: u8) {
+        let at = self.at.address.offset + i16::from(from / 8);
+        self.asm.push(Insn::load(Size::B1, to, self.at.state, at));
+        match (count, from % 8) {
+            (4, 0) => self.asm.push(Insn::alu(AluOp::Rsh, to, 4)),
+            (4, _) => self.asm.push(Insn::alu(AluOp::And, to, 15)),
+            _ => {}
+        }
     }
 
     /// Goes to `done` with the class of the longest IPv6 prefix.

@@ -16,7 +16,7 @@ const CHUNK_ROOM: std::ops::RangeInclusive<u64> = 8..=1_024;
 /// Likewise for classes: an eighth.
 const CLASS_ROOM: std::ops::RangeInclusive<u32> = 32..=65_536;
 /// Bytes of a narrow trie above which another one is worth its root.
-const NARROW_TRIE: u64 = 48 << 10;
+const NARROW_TRIE: u64 = 64 << 10;
 /// Bytes of a wide trie above which a sparse one is taken: it has more steps, but what
 /// it saves stays in the cache.
 const WIDE_TRIE: u64 = 1 << 20;
@@ -97,10 +97,11 @@ impl AddressLayout {
             v4 = v4.and(Work { insns: 28, reads: vec![bytes(Table::Hosts4)], branches: 60 });
         }
         if let Some(trie) = self.nets4 {
-            let (insns, steps) = match trie.strides {
-                Strides::Narrow => (38, 3),
-                Strides::Wide => (30, 2),
-                Strides::Sparse => (58, 4),
+            let (insns, steps) = match (trie.strides, trie.home) {
+                (Strides::Narrow, None) => (28, 3),
+                (Strides::Narrow | Strides::Wide, Some(_)) => (20, 2),
+                (Strides::Wide, None) => (23, 2),
+                (Strides::Sparse, _) => (44, 4),
             };
             v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 100 });
         }
@@ -127,7 +128,7 @@ impl AddressLayout {
         let lines = |shape: &buckets::Shape| u64::from(shape.lines) * buckets::LINE_WORDS as u64;
         match table {
             Table::Hosts4 => self.hosts4.as_ref().map(lines),
-            Table::Nets4 => self.nets4.map(|t| u64::from(t.chunks) * t.strides.chunk() as u64),
+            Table::Nets4 => self.nets4.map(|t| t.bytes() / 4),
             Table::Hosts6 => self.hosts6.as_ref().map(lines),
             Table::Nets6 => self.nets6.as_ref().map(|n| {
                 let tree =
@@ -164,9 +165,8 @@ impl AddressLayout {
 pub(super) struct Plan4 {
     /// Addresses stand in buckets, with room for this many.
     pub hosts: Option<u64>,
-    /// There is a trie, with room for this many chunks; of hosts as well if they do not
-    /// stand in buckets.
-    pub trie: Option<(Strides, u64)>,
+    /// There is a trie; of hosts as well if they do not stand in buckets.
+    pub trie: Option<trie::Shape>,
 }
 
 /// Hosts to plan for. Where none can come there is some air, which keeps hosts in
@@ -200,26 +200,26 @@ pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
     let together = trie_of(all, open);
     let room = room(hosts, open);
     let buckets = u64::from(buckets::Shape::new(buckets::Keys::Word, room, 0).lines) * 64;
-    let bytes = |trie: (Strides, u64)| trie.0.bytes(trie.1);
     if hosts == 0 && !open {
         return Plan4 { hosts: None, trie: apart };
     }
-    if bytes(together) <= NARROW_TRIE.max(DENSE * (buckets + apart.map_or(0, bytes))) {
+    if together.bytes() <= NARROW_TRIE.max(DENSE * (buckets + apart.map_or(0, trie::Shape::bytes))) {
         return Plan4 { hosts: None, trie: Some(together) };
     }
     Plan4 { hosts: Some(room), trie: apart }
 }
 
-/// Strides and chunks of a trie for these prefixes: the fewest steps within bounds on
-/// its bytes.
-fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> (Strides, u64) {
+/// The shape of a trie for these prefixes: the fewest steps within bounds on its bytes.
+fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> trie::Shape {
+    let home = trie::home(prefixes.clone());
     let with_room = |strides: Strides| {
-        let (chunks, root) =
-            (trie::chunks_needed(prefixes.clone(), strides), u64::from(strides.root_chunks()));
-        let more = ((chunks - root) / 8).clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end());
-        (strides, if open { rounded(chunks + more, 16) } else { chunks })
+        let shape = trie::Shape { strides, home, chunks: 0 };
+        let chunks = trie::chunks_needed(prefixes.clone(), shape);
+        let more = ((chunks - u64::from(shape.least())) / 8).clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end());
+        let chunks = if open { rounded(chunks + more, 16) } else { chunks };
+        trie::Shape { chunks: u32::try_from(chunks).unwrap_or(u32::MAX), ..shape }
     };
-    let within = |most: u64| move |(strides, chunks): &(Strides, u64)| strides.bytes(*chunks) <= most;
+    let within = |most: u64| move |shape: &trie::Shape| shape.bytes() <= most;
     Some(with_room(Strides::Narrow))
         .filter(within(NARROW_TRIE))
         .or_else(|| Some(with_room(Strides::Wide)).filter(within(WIDE_TRIE)))
@@ -241,11 +241,13 @@ pub(super) fn check(layout: &AddressLayout, limits: &AddressLimits) -> Result<()
         let Some(words) = layout.map_words(table) else { continue };
         let map = table.name();
         let (bytes, values) = (words * 4, words / u64::from(layout.value_words(table)));
+        // A leaf of the trie has 31 bits to say where a chunk is.
+        let max_bytes = limits.max_table_bytes.min(1 << 31);
         if values > u64::from(limits.max_entries) {
             return Err(AddressError::TooManyEntries { map, given: values, max: limits.max_entries });
         }
-        if bytes > limits.max_table_bytes {
-            return Err(AddressError::TableTooLarge { map, given: bytes, max: limits.max_table_bytes });
+        if bytes > max_bytes {
+            return Err(AddressError::TableTooLarge { map, given: bytes, max: max_bytes });
         }
     }
     Ok(())

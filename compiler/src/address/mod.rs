@@ -194,12 +194,12 @@ fn build4(
         layout.hosts4 = Some(shape);
         words.push(table);
     }
-    if let Some((strides, chunks)) = plan.trie {
-        let mut trie = trie::Trie::new(strides);
+    if let Some(shape) = plan.trie {
+        let mut trie = trie::Trie::new(shape);
         let apart = plan.hosts.is_some();
         let painted = prefixes.iter().filter(|(_, length, _)| *length < 32 || !apart);
         painted.for_each(|(network, length, class)| trie.paint(*network, *length, *class));
-        layout.nets4 = Some(trie::Shape { strides, chunks: u32::try_from(chunks).unwrap_or(u32::MAX) });
+        layout.nets4 = Some(shape);
         words.push(trie.words);
     }
     Ok(())

@@ -16,7 +16,8 @@ pub(crate) fn look_up(layout: &AddressLayout, maps: &[MapSpec], address: IpAddr)
         IpAddr::V4(a) => {
             let key = [u32::from(a).swap_bytes(), 0, 0, 0];
             let host = layout.hosts4.and_then(|s| reader.lines(Table::Hosts4, &s, &key, 32, |v| v != 0));
-            let net = || layout.nets4.map_or(0, |shape| reader.trie(shape.strides, a.into()));
+            let net =
+                || layout.nets4.map_or(0, |s| trie::look_up(s, a.into(), |at| reader.word(Table::Nets4, at)));
             host.unwrap_or_else(net)
         }
         IpAddr::V6(a) => {
@@ -65,18 +66,6 @@ impl Reader<'_> {
             }
         }
         None
-    }
-
-    fn trie(&self, strides: trie::Strides, address: u32) -> u32 {
-        let mut bits = strides.root_bits();
-        let mut leaf = self.word(Table::Nets4, (address >> (32 - bits)) as usize);
-        while leaf & trie::POINTER != 0 {
-            bits += strides.chunk_bits();
-            let size = strides.chunk();
-            let at = (leaf & !trie::POINTER) as usize * size + (address >> (32 - bits)) as usize % size;
-            leaf = self.word(Table::Nets4, at);
-        }
-        leaf
     }
 
     fn lengths(&self, address: u128) -> u32 {

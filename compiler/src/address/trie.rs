@@ -7,22 +7,52 @@
 //! sparse   leaf by bits 0–15 ─▶ chunk, leaf by bits 16–19 ─▶ … 20–23 ─▶ … 24–27 ─▶ … 28–31
 //! ```
 //!
-//! What: a leaf is one word, either a class or, with [`POINTER`] set, the number
-//! of the chunk that tells the next bits apart. The wide and the sparse trie have a
+//! What: a leaf is one word: with [`CLASS`] set a class, else the offset in bytes of
+//! the chunk that tells the next bits apart. So one compare tells code both what a
+//! leaf is and that the place is one in the table. The wide and the sparse trie have a
 //! root of 256 KiB; chunks are of 1 KiB, in the sparse one of a cache line, so that
 //! many scattered prefixes stay small. The root is the first chunks, one after the
 //! other.
+//!
+//! Home: where nearly all prefixes lie in one network of 16 bits, as a cluster's pods
+//! do, look-ups of its addresses start at a chunk of their own behind the root, which
+//! tells the bits from 16 on apart, and never see the levels above it.
 //!
 //! Why it can change under readers: whatever an address finds hangs on one word,
 //! which one aligned store replaces; a new chunk is complete before the leaf that
 //! leads to it is stored.
 //!
-//! Cost: one load for the root and for each chunk on the way.
+//! Cost: one load for the root and for each chunk on the way. Each waits for the one
+//! before it, which is what a look-up takes: with the adds around it some 2 ns.
 
 use serde::{Deserialize, Serialize};
 
-/// Marks a leaf that leads to a chunk.
-pub(super) const POINTER: u32 = 1 << 31;
+/// Marks a leaf that is a class.
+pub(super) const CLASS: u32 = 1 << 31;
+
+/// Where a leaf leads.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// A class: the end.
+    Class(u32),
+    /// The chunk that begins with this word of the table.
+    Chunk(usize),
+}
+
+impl Leaf {
+    /// What a word says.
+    pub fn of(word: u32) -> Self {
+        if word & CLASS != 0 { Self::Class(word & !CLASS) } else { Self::Chunk(word as usize / 4) }
+    }
+
+    /// The word that says so.
+    pub fn word(self) -> u32 {
+        match self {
+            Self::Class(class) => CLASS | class,
+            Self::Chunk(at) => at as u32 * 4,
+        }
+    }
+}
 
 /// How many bits the root and each chunk tell apart.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,11 +91,6 @@ impl Strides {
     pub fn root_chunks(self) -> u32 {
         (self.root() / self.chunk()) as u32
     }
-
-    /// Bytes of this many chunks.
-    pub fn bytes(self, chunks: u64) -> u64 {
-        chunks * self.chunk() as u64 * 4
-    }
 }
 
 /// The shape of a trie; code depends on this.
@@ -73,66 +98,138 @@ impl Strides {
 pub(super) struct Shape {
     /// What its parts tell apart.
     pub strides: Strides,
-    /// Chunks, those of the root included.
+    /// The first 16 bits of addresses whose look-up starts at the chunk behind the root.
+    pub home: Option<u16>,
+    /// Chunks, those of the root and of home included.
     pub chunks: u32,
+}
+
+/// Bits that addresses at home have in common.
+pub(super) const HOME_BITS: u8 = 16;
+
+impl Shape {
+    /// Bytes of the table.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.chunks) * self.strides.chunk() as u64 * 4
+    }
+
+    /// Chunks that are there before any prefix is.
+    pub fn least(self) -> u32 {
+        self.strides.root_chunks() + u32::from(self.home.is_some())
+    }
+
+    /// The first word of the chunk of home.
+    pub fn home_chunk(self) -> usize {
+        self.strides.root()
+    }
+
+    /// Whether addresses with these leading bits are at home.
+    pub fn is_home(self, address: u32) -> bool {
+        self.home.is_some_and(|home| address >> (32 - HOME_BITS) == u32::from(home))
+    }
+
+    /// Where the look-up of an address starts: a leaf's word, and how many bits the
+    /// leaves there tell apart.
+    pub fn start(self, address: u32) -> (usize, u8) {
+        let strides = self.strides;
+        let (base, bits) = match self.is_home(address) {
+            true => (self.home_chunk(), HOME_BITS + strides.chunk_bits()),
+            false => (0, strides.root_bits()),
+        };
+        let leaves = if base == 0 { strides.root() } else { strides.chunk() };
+        (base + (address >> (32 - bits)) as usize % leaves, bits)
+    }
 }
 
 /// A trie while it is built.
 pub(super) struct Trie {
-    pub strides: Strides,
+    pub shape: Shape,
     /// All chunks, one after the other.
     pub words: Vec<u32>,
 }
 
 impl Trie {
-    pub fn new(strides: Strides) -> Self {
-        Self { strides, words: vec![0; strides.root()] }
+    /// Without prefixes; the shape's chunks are not counted.
+    pub fn new(shape: Shape) -> Self {
+        Self { shape, words: vec![CLASS; shape.least() as usize * shape.strides.chunk()] }
     }
 
     /// Gives all addresses of a prefix a class. Prefixes must come in ascending
     /// order, a prefix before those inside it.
     pub fn paint(&mut self, network: u32, length: u8, class: u32) {
-        let (mut bits, size) = (self.strides.root_bits(), self.strides.chunk());
-        let mut at = (network >> (32 - bits)) as usize;
+        let (strides, size) = (self.shape.strides, self.shape.strides.chunk());
+        if let Some(home) = self.shape.home
+            && length < HOME_BITS
+            && (network ^ (u32::from(home) << HOME_BITS)) >> (31 - length) >> 1 == 0
+        {
+            let chunk = self.shape.home_chunk();
+            self.words[chunk..chunk + size].fill(Leaf::Class(class).word());
+        }
+        let (mut at, mut bits) = match length {
+            HOME_BITS.. => self.shape.start(network),
+            _ => ((network >> (32 - strides.root_bits())) as usize, strides.root_bits()),
+        };
         while length > bits {
             let leaf = self.words[at];
-            let chunk = if leaf & POINTER == 0 {
-                let new = self.words.len() / size;
-                self.words.resize(self.words.len() + size, leaf);
-                self.words[at] = POINTER | new as u32;
-                new
-            } else {
-                (leaf & !POINTER) as usize
+            let chunk = match Leaf::of(leaf) {
+                Leaf::Chunk(chunk) => chunk,
+                Leaf::Class(_) => {
+                    let new = self.words.len();
+                    self.words.resize(new + size, leaf);
+                    self.words[at] = Leaf::Chunk(new).word();
+                    new
+                }
             };
-            bits += self.strides.chunk_bits();
-            at = chunk * size + (network >> (32 - bits)) as usize % size;
+            bits += strides.chunk_bits();
+            at = chunk + (network >> (32 - bits)) as usize % size;
         }
-        self.words[at..at + (1 << (bits - length))].fill(class);
+        self.words[at..at + (1 << (bits - length))].fill(Leaf::Class(class).word());
     }
 }
 
 /// The class that an address finds.
 #[cfg(test)]
-pub(super) fn look_up(words: &[u32], strides: Strides, address: u32) -> u32 {
-    let mut bits = strides.root_bits();
-    let mut leaf = words[(address >> (32 - bits)) as usize];
-    while leaf & POINTER != 0 {
-        bits += strides.chunk_bits();
-        let size = strides.chunk();
-        leaf = words[(leaf & !POINTER) as usize * size + (address >> (32 - bits)) as usize % size];
+pub(super) fn look_up(shape: Shape, address: u32, mut word: impl FnMut(usize) -> u32) -> u32 {
+    let (mut at, mut bits) = shape.start(address);
+    loop {
+        match Leaf::of(word(at)) {
+            Leaf::Class(class) => return class,
+            Leaf::Chunk(chunk) => {
+                bits += shape.strides.chunk_bits();
+                at = chunk + (address >> (32 - bits)) as usize % shape.strides.chunk();
+            }
+        }
     }
-    leaf
+}
+
+/// The network of 16 bits that holds nine of ten prefixes or more.
+pub(super) fn home(prefixes: impl Iterator<Item = (u32, u8)>) -> Option<u16> {
+    let (mut all, mut best) = (0, (0, None));
+    let mut open = (0, None);
+    for (network, length) in prefixes {
+        all += 1;
+        let at = (length > HOME_BITS).then_some((network >> HOME_BITS) as u16);
+        open = if at.is_some() && at == open.1 { (open.0 + 1, at) } else { (1, at) };
+        if at.is_some() && open.0 > best.0 {
+            best = open;
+        }
+    }
+    best.1.filter(|_| best.0 * 10 >= all * 9)
 }
 
 /// Chunks that a trie takes for prefixes, given as network and length in ascending
-/// order; the root's are included.
-pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, strides: Strides) -> u64 {
-    let mut chunks = u64::from(strides.root_chunks());
+/// order; the root's and that of home are included. The shape's own count is not used.
+pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, shape: Shape) -> u64 {
+    let strides = shape.strides;
+    let mut chunks = u64::from(shape.least());
     let mut bits = strides.root_bits();
     while bits < 32 {
         let mut last = None;
         for (network, length) in prefixes.clone() {
             let branch = network >> (32 - bits);
+            if length > bits && bits <= HOME_BITS && length >= HOME_BITS && shape.is_home(network) {
+                continue;
+            }
             if length > bits && last != Some(branch) {
                 last = Some(branch);
                 chunks += 1;
@@ -146,6 +243,8 @@ pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, s
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const STRIDES: [Strides; 3] = [Strides::Narrow, Strides::Wide, Strides::Sparse];
 
     fn address(text: &str) -> u32 {
         text.parse::<std::net::Ipv4Addr>().unwrap().into()
@@ -163,10 +262,12 @@ mod tests {
             ("10.1.200.9", 32, 7),
             ("255.255.255.254", 31, 8),
         ];
-        for strides in [Strides::Narrow, Strides::Wide, Strides::Sparse] {
-            let mut trie = Trie::new(strides);
+        let homes = [None, Some(0x0a01), Some(0x0a02), Some(0x0b00), Some(0xffff)];
+        for (strides, home) in STRIDES.into_iter().flat_map(|strides| homes.map(|home| (strides, home))) {
+            let shape = Shape { strides, home, chunks: 0 };
+            let mut trie = Trie::new(shape);
             prefixes.iter().for_each(|(n, l, c)| trie.paint(address(n), *l, *c));
-            let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), strides);
+            let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), shape);
             assert_eq!((trie.words.len() / strides.chunk()) as u64, needed);
             for (probe, class) in [
                 ("0.0.0.0", 1),
@@ -182,8 +283,19 @@ mod tests {
                 ("255.255.255.253", 1),
                 ("255.255.255.255", 8),
             ] {
-                assert_eq!(look_up(&trie.words, strides, address(probe)), class, "{probe} {strides:?}");
+                let found = look_up(shape, address(probe), |at| trie.words[at]);
+                assert_eq!(found, class, "{probe} {shape:?}");
             }
         }
+    }
+
+    #[test]
+    fn home_is_where_nearly_all_prefixes_are() {
+        let pods = |n: u32| (0..n).map(|pod| (0x0a80_0000 + pod, 32));
+        assert_eq!(home(pods(9).chain([(0x0b00_0000, 32)])), Some(0x0a80));
+        assert_eq!(home([(0, 0)].into_iter().chain(pods(9))), Some(0x0a80));
+        assert_eq!(home(pods(8).chain([(0x0b00_0000, 32)])), None);
+        assert_eq!(home([(0x0a80_0000, 16)].into_iter()), None);
+        assert_eq!(home(std::iter::empty()), None);
     }
 }

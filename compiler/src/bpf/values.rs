@@ -44,6 +44,8 @@ pub enum Index {
     First,
     /// The one that a register numbers; what the verifier knows it to be below.
     Reg(Reg, u64),
+    /// Likewise, by a register that is not needed any more: a copy less.
+    Spent(Reg),
 }
 
 impl From<Reg> for Index {
@@ -61,24 +63,26 @@ impl Assembler {
         let index = index.into();
         match (values.access, index) {
             (Access::Direct, Index::First) => self.load_map_value(Reg::R0, values.map, 0),
-            (Access::Direct, Index::Reg(index, below)) => {
+            (Access::Direct, Index::Reg(reg, _) | Index::Spent(reg)) => {
+                let below = if let Index::Reg(_, below) = index { below } else { u64::MAX };
                 // A count beyond what the compare holds is more than any index.
                 if let Ok(count) = i32::try_from(values.count)
                     && below > u64::from(values.count)
                 {
-                    self.jump_if(Width::W64, Cond::Ge, index, count, missing);
+                    self.jump_if(Width::W64, Cond::Ge, reg, count, missing);
                 }
-                if index != Reg::R1 {
-                    self.push(Insn::mov(Reg::R1, index));
+                let scaled = if matches!(index, Index::Spent(_)) { reg } else { Reg::R1 };
+                if scaled != reg {
+                    self.push(Insn::mov(scaled, reg));
                 }
-                self.scale(Reg::R1, values.size);
+                self.scale(scaled, values.size);
                 self.load_map_value(Reg::R0, values.map, 0);
-                self.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
+                self.push(Insn::alu(AluOp::Add, Reg::R0, scaled));
             }
             (Access::LookUp, index) => {
                 let index = match index {
                     Index::First => Operand::Imm(0),
-                    Index::Reg(reg, _) => Operand::Reg(reg),
+                    Index::Reg(reg, _) | Index::Spent(reg) => Operand::Reg(reg),
                 };
                 self.push(Insn::store(Size::B4, Reg::R10, key, index));
                 self.push(Insn::mov(Reg::R2, Reg::R10));
@@ -130,6 +134,10 @@ mod tests {
         let known = Index::Reg(Reg::R1, 5);
         assert_eq!(text(direct, known), "r1 <<= 6; r0 = value[private 1]; r0 += r1; exit");
         assert_eq!(text(direct, Index::First), "r0 = value[private 1]; exit");
+        assert_eq!(
+            text(direct, Index::Spent(Reg::R7)),
+            "if r7 >= 0x5 goto +4; r7 <<= 6; r0 = value[private 1]; r0 += r7; exit"
+        );
         assert_eq!(
             text(Values { access: Access::LookUp, ..direct }, Reg::R7),
             "*(u32 *)(r10 - 4) = r7; r2 = r10; r2 += -4; r1 = map[private 1]; call bpf_map_lookup_elem#1; \

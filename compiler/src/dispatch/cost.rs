@@ -36,7 +36,7 @@ fn of_cells(cells: &Cells) -> Work {
         Table::Sparse(comb) => {
             let entries = comb.entries.len() as u64 * if comb.narrow { 4 } else { 8 };
             let defaults = cells.defaults.len() as u64 * 8;
-            Work { insns: 40, reads: vec![comb.bases.len() as u64 * 4, entries, defaults], branches: 0 }
+            Work { insns: 22, reads: vec![comb.bases.len() as u64 * 4, entries, defaults], branches: 50 }
         }
     }
 }

@@ -19,7 +19,7 @@ use rustc_hash::FxHashMap;
 
 use super::Unfit;
 use super::column::{Header, Partition, Plane, Stretch};
-use crate::ir::{Family, Flow};
+use crate::ir::{Family, Flow, protocol};
 use std::net::IpAddr;
 
 /// Numbers in a value.
@@ -109,7 +109,47 @@ fn row(family: Family, header: Header) -> usize {
     flags as usize | if family == Family::V6 { 4 } else { 0 }
 }
 
+/// Packets that a program need not look into the directory for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Likely {
+    /// They have ports of this protocol.
+    pub protocol: u8,
+    /// And are of this family, unless both have the same index.
+    pub family: Option<Family>,
+    /// Number of their index.
+    pub index: u16,
+}
+
 impl PortTables {
+    /// The packets whose destination ports tell the most columns apart, the first protocol
+    /// among equals; `None` if no ports do.
+    ///
+    /// What a packet has there is most likely what rules are about; and if not, the branch
+    /// that nobody foresaw costs about what the directory does.
+    pub fn likely(&self) -> Option<Likely> {
+        let columns = |index: u16| -> usize {
+            let page = |number: &u16| self.pages.get(usize::from(*number));
+            let pages = self.pages.get(usize::from(index)).into_iter().flatten();
+            let mut columns: Vec<u16> = pages.filter_map(page).flatten().copied().collect();
+            columns.sort_unstable();
+            columns.dedup();
+            columns.len()
+        };
+        let index = |family, protocol| self.pages[row(family, Header::Ports)][usize::from(protocol)];
+        let mut best: Option<(usize, Likely)> = None;
+        for protocol in (0..=u8::MAX).filter(|protocol| protocol::has_ports(*protocol)) {
+            let (v4, v6) = (index(Family::V4, protocol), index(Family::V6, protocol));
+            for (family, index) in [(Family::V4, v4), (Family::V6, v6)] {
+                let likely = Likely { protocol, family: (v4 != v6).then_some(family), index };
+                let found = columns(index);
+                if best.is_none_or(|(most, _)| found > most) {
+                    best = Some((found, likely));
+                }
+            }
+        }
+        best.filter(|(columns, _)| *columns > 1).map(|(_, likely)| likely)
+    }
+
     /// The column of a packet, by the same steps as a program takes; `None` for
     /// packets that cannot be.
     pub fn column(&self, flow: &Flow) -> Option<u16> {

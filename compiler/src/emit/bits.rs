@@ -15,12 +15,12 @@
 //! constant, tells it that they end.
 
 use super::builder::{Builder, SCRATCH};
-use super::flat::{COLUMN, OUTCOME, WORD, class};
+use super::flat::{COLUMN, OUTCOME, SOURCE, WORD, class};
 use super::flat_maps::{FlatMaps, FormMaps, Maps};
 use super::glue::Ends;
 use crate::abi::{STATE_LOG_DECISION, STATE_LOGGED};
 use crate::address::AddressLayout;
-use crate::bpf::{AluOp, AsmError, Cond, Insn, Label, Reg, Size, Values, Width};
+use crate::bpf::{AluOp, AsmError, Cond, Index, Insn, Label, Reg, Size, Values, Width};
 use crate::dispatch::Side;
 use crate::dispatch::bits::{Bits, DE_BRUIJN, Entry, Record};
 
@@ -32,19 +32,14 @@ const NEXT: i16 = 16;
 const FIRST: i16 = 20;
 const MASK: i16 = 24;
 
-/// Offsets from the frame pointer. The source's class, while the destination's is
-/// looked up:
-const CLASS: i16 = -8;
-/// The source's row.
-const ROW: i16 = -16;
-/// Turns that are left.
+/// Offsets from the frame pointer. Turns that are left.
 const TURNS: i16 = -24;
 /// Place of the entry that was found.
 const FOUND: i16 = -28;
 /// First item that still counts.
 const FROM: i16 = -32;
-/// The first ANDed word; the others are below.
-const WORDS: i16 = -40;
+/// The first ANDed word; the others are below. (The context may wait at -40.)
+const WORDS: i16 = -48;
 
 /// Appends the maps.
 pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
@@ -119,7 +114,7 @@ struct Walk {
     trim: Label,
     /// They are to be looked at.
     scan: Label,
-    /// The word that is not 0 is in `r1`, 64 times its number in `r4`.
+    /// The word that is not 0 is in `r1`; if there are several, 64 times its number in `r4`.
     found: Label,
     default: Label,
     done: Label,
@@ -155,7 +150,7 @@ pub(super) fn word(
     }
     b.bind(walk.block)?;
     b.part(format!("{OUTCOME}: items of the column that both classes meet"));
-    b.point(&records, COLUMN, ends.no_table);
+    b.point(&records, Index::Spent(COLUMN), ends.no_table);
     b.push(Insn::mov(COLUMN, Reg::R0));
     block(b, bits, &walk, ends)?;
     let is_chained = bits.records.iter().any(|record| record.next > 0);
@@ -173,7 +168,7 @@ pub(super) fn word(
     b.jump(walk.done);
     b.bind(walk.found)?;
     b.part(format!("{OUTCOME} of the first item"));
-    isolate(b);
+    isolate(b, bits.width);
     match bits.has_steps {
         true => entry_with_step(b, bits, &blocks, maps.hits, &walk, ends)?,
         false => entry(b, &blocks, entry_size(bits, is_narrow), ends),
@@ -181,8 +176,8 @@ pub(super) fn word(
     b.bind(walk.done)
 }
 
-/// Leaves the row of the last side that matters in [`WORD`], that of the source on
-/// the stack if both do.
+/// Leaves the row of the side that matters in [`WORD`]; if both do, that of the source in
+/// [`SOURCE`].
 fn class_rows(
     b: &mut Builder,
     bits: &Bits,
@@ -191,26 +186,17 @@ fn class_rows(
     ends: &Ends,
 ) -> Result<(), AsmError> {
     let (src, dst) = (bits.uses(Side::Src), bits.uses(Side::Dst));
+    let source = if dst { SOURCE } else { WORD };
     if src {
-        class(b, addresses, Side::Src, WORD)?;
-    }
-    if src && dst {
-        b.push(Insn::store(Size::B4, Reg::R10, CLASS, WORD));
+        class(b, addresses, Side::Src, source)?;
     }
     if dst {
         class(b, addresses, Side::Dst, WORD)?;
     }
-    if src && dst {
-        b.part("rows of both classes");
-        b.push(Insn::load(Size::B4, Reg::R1, Reg::R10, CLASS));
-        b.point(values, Reg::R1, ends.no_table);
-        b.push(Insn::store(Size::B8, Reg::R10, ROW, Reg::R0));
-    } else {
-        b.part("row of the class");
-    }
-    if src || dst {
-        b.point(values, WORD, ends.no_table);
-        b.push(Insn::mov(WORD, Reg::R0));
+    b.part(if src && dst { "rows of both classes" } else { "row of the class" });
+    for (_, class) in [(src, source), (dst, WORD)].into_iter().filter(|(used, _)| *used) {
+        b.point(values, Index::Spent(class), ends.no_table);
+        b.push(Insn::mov(class, Reg::R0));
     }
     Ok(())
 }
@@ -229,10 +215,7 @@ fn block(b: &mut Builder, bits: &Bits, walk: &Walk, ends: &Ends) -> Result<(), A
         }
         b.push(Insn::load(Size::B4, OTHER, COLUMN, SLOTS[side as usize]));
         b.jump_if_reg(Cond::Gt, OTHER, last, ends.no_table);
-        match src && dst && side == Side::Src {
-            true => b.push(Insn::load(Size::B8, to, Reg::R10, ROW)),
-            false => b.push(Insn::mov(to, WORD)),
-        }
+        b.push(Insn::mov(to, if src && dst && side == Side::Src { SOURCE } else { WORD }));
         b.push(Insn::alu(AluOp::Add, to, OTHER));
     }
     for word in 0..bits.width as i16 {
@@ -246,7 +229,7 @@ fn block(b: &mut Builder, bits: &Bits, walk: &Walk, ends: &Ends) -> Result<(), A
         if bits.has_steps {
             b.push(Insn::store(Size::B8, Reg::R10, WORDS - word * 8, LEFT));
         } else {
-            found_unless_zero(b, word, walk);
+            found_unless_zero(b, bits.width, word, walk);
         }
     }
     if bits.has_steps {
@@ -254,14 +237,16 @@ fn block(b: &mut Builder, bits: &Bits, walk: &Walk, ends: &Ends) -> Result<(), A
         b.bind(walk.scan)?;
         for word in 0..bits.width as i16 {
             b.push(Insn::load(Size::B8, LEFT, Reg::R10, WORDS - word * 8));
-            found_unless_zero(b, word, walk);
+            found_unless_zero(b, bits.width, word, walk);
         }
     }
     Ok(())
 }
 
-fn found_unless_zero(b: &mut Builder, word: i16, walk: &Walk) {
-    b.push(Insn::mov(Reg::R4, i32::from(word) * 64));
+fn found_unless_zero(b: &mut Builder, width: usize, word: i16, walk: &Walk) {
+    if width > 1 {
+        b.push(Insn::mov(Reg::R4, i32::from(word) * 64));
+    }
     b.jump_if_reg(Cond::Ne, Reg::R1, 0, walk.found);
 }
 
@@ -292,24 +277,24 @@ fn trim(b: &mut Builder, width: usize, walk: &Walk) -> Result<(), AsmError> {
 }
 
 /// Leaves in `r1` where the entry of the lowest bit of `r1` stands in its block.
-fn isolate(b: &mut Builder) {
+fn isolate(b: &mut Builder, width: usize) {
     b.push(Insn::mov(Reg::R2, Reg::R1));
     b.push(Insn::Neg { width: Width::W64, dst: Reg::R2 });
     b.push(Insn::alu(AluOp::And, Reg::R1, Reg::R2));
     b.push(Insn::LoadImm64 { dst: Reg::R2, imm: DE_BRUIJN });
     b.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R2));
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 58));
-    b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R4));
+    if width > 1 {
+        b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R4));
+    }
 }
 
 /// Leaves the word of the bit in `r1`.
 fn entry(b: &mut Builder, blocks: &Values, size: Size, ends: &Ends) {
     b.push(Insn::mov(WORD, Reg::R1));
     b.push(Insn::load(Size::B4, Reg::R1, COLUMN, BLOCK));
-    b.point(blocks, Reg::R1, ends.no_table);
-    b.push(Insn::mov(Reg::R1, WORD));
-    b.load_element(size);
-    b.push(Insn::mov(WORD, Reg::R1));
+    b.point(blocks, Index::Spent(Reg::R1), ends.no_table);
+    b.load_element(size, WORD, WORD);
 }
 
 /// As [`entry`]; for a rule that logs or passes counts it and goes on.

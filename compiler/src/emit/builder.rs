@@ -11,8 +11,10 @@ use crate::ir::Origin;
 
 /// Scratch register of all tests.
 pub(super) const SCRATCH: Reg = Reg::R1;
-/// Context, as the program got it.
-pub(super) const CONTEXT: Reg = Reg::R6;
+/// Context, as the program got it, unless it waits on the stack.
+const CONTEXT: Reg = Reg::R6;
+/// Where it waits there.
+const CONTEXT_SLOT: i16 = -40;
 /// Packet state.
 pub(super) const STATE: Reg = Reg::R9;
 
@@ -23,6 +25,7 @@ pub(super) struct Builder {
     notes: Vec<(Label, Note)>,
     names: Vec<(Label, String)>,
     branches: u32,
+    context_on_stack: bool,
 }
 
 impl Builder {
@@ -125,14 +128,14 @@ impl Builder {
         self.asm.point(values, index, -4, missing);
     }
 
-    /// Loads element `r1` of the elements at `R0` into `r1`.
-    pub fn load_element(&mut self, size: Size) {
+    /// Loads the element of those at `R0` that `index` numbers, which is lost.
+    pub fn load_element(&mut self, size: Size, index: Reg, to: Reg) {
         let shift = size.bytes().trailing_zeros() as i32;
         if shift > 0 {
-            self.push(Insn::alu(AluOp::Lsh, Reg::R1, shift));
+            self.push(Insn::alu(AluOp::Lsh, index, shift));
         }
-        self.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
-        self.push(Insn::load(size, Reg::R1, Reg::R0, 0));
+        self.push(Insn::alu(AluOp::Add, Reg::R0, index));
+        self.push(Insn::load(size, to, Reg::R0, 0));
     }
 
     /// Adds one to a counter of this CPU.
@@ -150,12 +153,29 @@ impl Builder {
         self.asm.jump_if(Width::W64, cond, reg, imm, to);
     }
 
+    /// Keeps the context, which is in `r1`, for tail calls: in `r6`, or in the eight bytes
+    /// at `fp-40` where a program needs `r6` for more urgent things.
+    pub fn keep_context(&mut self, on_stack: bool) {
+        self.context_on_stack = on_stack;
+        self.push(match on_stack {
+            true => Insn::store(Size::B8, Reg::R10, CONTEXT_SLOT, Reg::R1),
+            false => Insn::mov(CONTEXT, Reg::R1),
+        });
+    }
+
     /// A tail call with a constant index; goes on if there is no such program.
     pub fn tail_call(&mut self, map: MapRef, index: u32) {
-        self.push(Insn::mov(Reg::R1, CONTEXT));
+        self.push(match self.context_on_stack {
+            true => Insn::load(Size::B8, Reg::R1, Reg::R10, CONTEXT_SLOT),
+            false => Insn::mov(Reg::R1, CONTEXT),
+        });
         self.asm.load_map(Reg::R2, map);
         self.push(Insn::mov(Reg::R3, index as i32));
         self.asm.call(Helper::TAIL_CALL);
+    }
+
+    pub fn load_map_value(&mut self, dst: Reg, map: MapRef, offset: u32) {
+        self.asm.load_map_value(dst, map, offset);
     }
 
     pub fn load_map(&mut self, dst: Reg, map: MapRef) {

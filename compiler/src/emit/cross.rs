@@ -1,11 +1,11 @@
 //! From column and both classes to the word: the cross form.
 
 use super::builder::Builder;
-use super::flat::{COLUMN, OUTCOME, WORD, class, paged};
+use super::flat::{COLUMN, OUTCOME, SOURCE, WORD, class, paged};
 use super::flat_maps::{FlatMaps, FormMaps};
 use super::glue::Ends;
 use crate::address::AddressLayout;
-use crate::bpf::{AluOp, AsmError, Cond, Insn, Reg, Size, Values};
+use crate::bpf::{AluOp, AsmError, Cond, Index, Insn, Reg, Size, Values};
 use crate::dispatch::Side;
 use crate::dispatch::cross::Cross;
 
@@ -14,8 +14,6 @@ const SRC: i16 = 0;
 const DST: i16 = 4;
 const BASE: i16 = 8;
 const WIDTH: i16 = 12;
-/// Where the first side's part of the index waits.
-const INDEX: i16 = -8;
 
 /// Leaves the word in [`WORD`]; the column is in [`COLUMN`], which is lost.
 pub(super) fn word(
@@ -28,7 +26,7 @@ pub(super) fn word(
 ) -> Result<(), AsmError> {
     let FormMaps::Cross { columns, sides, words } = maps.form else { return Ok(()) };
     b.part("record of the column");
-    b.point(&columns, COLUMN, ends.no_table);
+    b.point(&columns, Index::Spent(COLUMN), ends.no_table);
     const RECORD: Reg = COLUMN;
     b.push(Insn::mov(RECORD, Reg::R0));
     if cross.uses(Side::Src) {
@@ -42,16 +40,15 @@ pub(super) fn word(
         b.push(Insn::load(Size::B4, Reg::R1, RECORD, BASE));
     }
     if cross.uses(Side::Dst) {
-        b.push(Insn::store(Size::B4, Reg::R10, INDEX, Reg::R1));
+        // Its part of the index.
+        b.push(Insn::mov(SOURCE, Reg::R1));
         class(b, addresses, Side::Dst, WORD)?;
         id(b, cross, DST, RECORD, &sides, ends);
-        b.push(Insn::load(Size::B4, Reg::R2, Reg::R10, INDEX));
-        b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+        b.push(Insn::alu(AluOp::Add, Reg::R1, SOURCE));
     }
     b.push(Insn::mov(WORD, Reg::R1));
     b.part(format!("{OUTCOME} of both ids in the column"));
-    paged(b, &words, WORD, if is_narrow { Size::B2 } else { Size::B4 }, ends);
-    b.push(Insn::mov(WORD, Reg::R1));
+    paged(b, &words, WORD, if is_narrow { Size::B2 } else { Size::B4 }, WORD, ends);
     Ok(())
 }
 
@@ -59,9 +56,8 @@ pub(super) fn word(
 fn id(b: &mut Builder, cross: &Cross, row: i16, record: Reg, sides: &Values, ends: &Ends) {
     b.part("id of the class in the column");
     b.push(Insn::load(Size::B4, Reg::R1, record, row));
-    b.point(sides, Reg::R1, ends.no_table);
+    b.point(sides, Index::Spent(Reg::R1), ends.no_table);
     let size = if cross.short { Size::B1 } else { Size::B2 };
     b.jump_if_reg(Cond::Ge, WORD, (sides.size / u32::from(size.bytes())) as i32, ends.no_table);
-    b.push(Insn::mov(Reg::R1, WORD));
-    b.load_element(size);
+    b.load_element(size, WORD, Reg::R1);
 }

@@ -16,21 +16,23 @@ use super::glue::{self, Ends};
 use super::text;
 use super::{bits, cells, cross};
 use crate::abi::{
-    Field, STATE_DECISION, STATE_DPORT, STATE_DST, STATE_FAMILY, STATE_FLAGS, STATE_ICMP_TYPE,
-    STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT, STATE_SRC,
+    FLAG_ICMP, FLAG_PORTS, Field, STATE_DECISION, STATE_DPORT, STATE_DST, STATE_FAMILY, STATE_FLAGS,
+    STATE_ICMP_TYPE, STATE_LOG_DECISION, STATE_LOGGED, STATE_PROTOCOL, STATE_SPORT, STATE_SRC,
 };
 use crate::address::{AddressLayout, LookUp};
-use crate::bpf::{Access, AluOp, AsmError, Cond, Index, Insn, Reg, Size, Values};
+use crate::bpf::{Access, AluOp, AsmError, Cond, Index, Insn, Label, Reg, Size, Values};
 use crate::dispatch::cells::Table;
-use crate::dispatch::ports::{DIRECTORY, PAGE};
+use crate::dispatch::ports::{DIRECTORY, Likely, PAGE};
 use crate::dispatch::{Dispatch, Side, Tables};
 use crate::image::{Note, NoteKind, Program};
-use crate::ir::{Decision, PolicyIr};
+use crate::ir::{Decision, Family, PolicyIr};
 
 /// Register of the column, later of the outcome's number.
 pub(super) const COLUMN: Reg = Reg::R8;
 /// Register of the class, later of the word.
 pub(super) const WORD: Reg = Reg::R7;
+/// Where both sides matter, register of what is known of the source meanwhile.
+pub(super) const SOURCE: Reg = Reg::R6;
 
 /// What the note of the part that finds the outcome begins with.
 pub(super) const OUTCOME: &str = "outcome";
@@ -44,25 +46,25 @@ pub(super) fn program(
 ) -> Result<Program, AsmError> {
     let mut b = Builder::default();
     let ends = Ends::new(&mut b, None);
-    glue::state(&mut b)?;
+    glue::state(&mut b, dispatch.uses(Side::Src) && dispatch.uses(Side::Dst))?;
     match &dispatch.tables {
         Tables::Cells(cells) if cells.defaults.len() == 1 && matches!(cells.table, Table::None) => {
             b.part(format!("{OUTCOME} of every packet"));
             b.push(Insn::mov(WORD, cells.defaults[0].0 as i32));
         }
         Tables::Cells(cells) => {
-            column(&mut b, dispatch, maps, &ends);
+            column(&mut b, dispatch, maps, &ends)?;
             if let Some(side) = cells.side {
                 class(&mut b, addresses, side, WORD)?;
             }
-            cells::word(&mut b, cells, maps, &ends);
+            cells::word(&mut b, cells, maps, &ends)?;
         }
         Tables::Cross(cross) => {
-            column(&mut b, dispatch, maps, &ends);
+            column(&mut b, dispatch, maps, &ends)?;
             cross::word(&mut b, cross, dispatch.outcomes.are_narrow(), addresses, maps, &ends)?;
         }
         Tables::Bits(bits) => {
-            column(&mut b, dispatch, maps, &ends);
+            column(&mut b, dispatch, maps, &ends)?;
             bits::word(&mut b, bits, dispatch.outcomes.are_narrow(), addresses, maps, &ends)?;
         }
     }
@@ -114,27 +116,54 @@ pub(super) fn class(b: &mut Builder, addresses: &AddressLayout, side: Side, to: 
 }
 
 /// Leaves the column in [`COLUMN`].
-fn column(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) {
+fn column(b: &mut Builder, dispatch: &Dispatch, maps: &FlatMaps, ends: &Ends) -> Result<(), AsmError> {
     const FOUND: Reg = WORD;
     b.part("column of protocol and ports");
-    axis(b, &maps.ports, 0, &[STATE_DPORT, STATE_ICMP_TYPE], ends);
-    let Some(pairs) = maps.pairs else {
-        b.push(Insn::mov(COLUMN, Reg::R1));
-        return;
-    };
-    b.push(Insn::mov(FOUND, Reg::R1));
+    if dispatch.partition.columns.len() == 1 && maps.pairs.is_none() {
+        b.push(Insn::mov(COLUMN, 0));
+        return Ok(());
+    }
+    let to = if maps.pairs.is_some() { FOUND } else { COLUMN };
+    let likely = if maps.ports.access == Access::Direct { dispatch.ports.likely() } else { None };
+    axis(b, &maps.ports, likely, 0, &[STATE_DPORT, STATE_ICMP_TYPE], to, ends)?;
+    let Some(pairs) = maps.pairs else { return Ok(()) };
     b.part("column with the source port");
-    axis(b, &maps.ports, DIRECTORY, &[STATE_SPORT], ends);
+    axis(b, &maps.ports, None, DIRECTORY, &[STATE_SPORT], COLUMN, ends)?;
     b.push(Insn::alu(AluOp::Mul, FOUND, dispatch.ports.width as i32));
-    b.push(Insn::alu(AluOp::Add, FOUND, Reg::R1));
-    paged(b, &pairs, FOUND, Size::B2, ends);
-    b.push(Insn::mov(COLUMN, Reg::R1));
+    b.push(Insn::alu(AluOp::Add, FOUND, COLUMN));
+    paged(b, &pairs, FOUND, Size::B2, COLUMN, ends);
+    Ok(())
 }
 
-/// Three steps from the packet to a number in `r1`: directory, index, page. Loses
-/// [`COLUMN`].
-fn axis(b: &mut Builder, pages: &Values, directory: usize, fields: &[Field], ends: &Ends) {
+/// Three steps from the packet to a number: directory, index, page. For the likely
+/// packets the first step is a compare. Loses [`COLUMN`].
+fn axis(
+    b: &mut Builder,
+    pages: &Values,
+    likely: Option<Likely>,
+    directory: usize,
+    fields: &[Field],
+    found: Reg,
+    ends: &Ends,
+) -> Result<(), AsmError> {
     const AXIS: Reg = COLUMN;
+    // All but one of the fields are 0.
+    for (i, field) in fields.iter().enumerate() {
+        let to = if i == 0 { AXIS } else { Reg::R2 };
+        b.push(Insn::load(Size::B2, to, STATE, field.offset));
+        if i > 0 {
+            b.push(Insn::alu(AluOp::Or, AXIS, Reg::R2));
+        }
+    }
+    let (other, page) = (b.label(), b.label());
+    if let Some(likely) = likely {
+        jump_unless(b, likely, other);
+        b.load_map_value(Reg::R0, pages.map, u32::from(likely.index) * pages.size);
+        b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_DPORT.offset + 1));
+        b.load_element(Size::B2, Reg::R1, Reg::R1);
+        b.jump(page);
+    }
+    b.bind(other)?;
     b.load_field(STATE_FLAGS);
     b.mask(3);
     b.push(Insn::load(Size::B1, Reg::R2, STATE, STATE_FAMILY.offset));
@@ -148,33 +177,47 @@ fn axis(b: &mut Builder, pages: &Values, directory: usize, fields: &[Field], end
     }
     b.point(pages, Index::Reg(Reg::R1, (directory + DIRECTORY) as u64), ends.no_table);
     b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_PROTOCOL.offset));
-    b.load_element(Size::B2);
-    // All but one of the fields are 0.
-    for (i, field) in fields.iter().enumerate() {
-        let to = if i == 0 { AXIS } else { Reg::R2 };
-        b.push(Insn::load(Size::B2, to, STATE, field.offset));
-        if i > 0 {
-            b.push(Insn::alu(AluOp::Or, AXIS, Reg::R2));
-        }
-    }
+    b.load_element(Size::B2, Reg::R1, Reg::R1);
     b.point(pages, Reg::R1, ends.no_table);
     b.push(Insn::mov(Reg::R1, AXIS));
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
     b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
-    b.load_element(Size::B2);
-    b.point(pages, Reg::R1, ends.no_table);
-    b.push(Insn::mov(Reg::R1, AXIS));
-    b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
-    b.load_element(Size::B2);
+    b.load_element(Size::B2, Reg::R1, Reg::R1);
+    b.bind(page)?;
+    b.point(pages, Index::Spent(Reg::R1), ends.no_table);
+    b.push(Insn::alu(AluOp::And, AXIS, 0xff));
+    b.load_element(Size::B2, AXIS, found);
+    Ok(())
 }
 
-/// Loads element `index` of an array whose values hold 256 of them into `r1`.
-pub(super) fn paged(b: &mut Builder, values: &Values, index: Reg, size: Size, ends: &Ends) {
+/// Goes to `other` with a packet that is none of the likely ones.
+fn jump_unless(b: &mut Builder, likely: Likely, other: Label) {
+    match likely.family {
+        None => {
+            b.load_field(STATE_PROTOCOL);
+            b.jump_if(Cond::Ne, likely.protocol.into(), other);
+        }
+        Some(family) => {
+            // Both at once: the protocol is the byte behind the family.
+            b.push(Insn::load(Size::B2, Reg::R1, STATE, STATE_FAMILY.offset));
+            let family = if family == Family::V4 { 4 } else { 6 };
+            b.jump_if(Cond::Ne, u16::from_le_bytes([family, likely.protocol]).into(), other);
+        }
+    }
+    b.load_field(STATE_FLAGS);
+    b.mask(FLAG_PORTS | FLAG_ICMP);
+    b.jump_if(Cond::Ne, FLAG_PORTS, other);
+}
+
+/// Loads element `index` of an array whose values hold 256 of them. The index, in one of
+/// the registers that calls keep, is lost if the element comes there.
+pub(super) fn paged(b: &mut Builder, values: &Values, index: Reg, size: Size, to: Reg, ends: &Ends) {
+    let spent = index == to;
     if values.access == Access::Direct {
         // One value behind the other: the element's place needs no page.
         let elements = Values { size: size.bytes().into(), count: values.count * PAGE as u32, ..*values };
-        b.point(&elements, index, ends.no_table);
-        b.push(Insn::load(size, Reg::R1, Reg::R0, 0));
+        b.point(&elements, if spent { Index::Spent(index) } else { index.into() }, ends.no_table);
+        b.push(Insn::load(size, to, Reg::R0, 0));
         return;
     }
     b.push(Insn::mov(Reg::R1, index));
@@ -182,7 +225,7 @@ pub(super) fn paged(b: &mut Builder, values: &Values, index: Reg, size: Size, en
     b.point(values, Reg::R1, ends.no_table);
     b.push(Insn::mov(Reg::R1, index));
     b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
-    b.load_element(size);
+    b.load_element(size, Reg::R1, to);
 }
 
 /// From the word to the verdict.

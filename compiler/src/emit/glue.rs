@@ -1,7 +1,7 @@
 //! What every program has around its rules or tables: the packet state, and the
 //! shared ends where verdicts are made.
 
-use super::builder::{Builder, CONTEXT, SCRATCH, STATE};
+use super::builder::{Builder, SCRATCH, STATE};
 use super::rule::Side;
 use super::tables;
 use crate::abi::{
@@ -72,11 +72,11 @@ impl Ends {
     }
 }
 
-/// Keeps the context, and finds the packet state or drops.
-pub(super) fn state(b: &mut Builder) -> Result<(), AsmError> {
+/// Keeps the context, on the stack if `r6` is wanted, and finds the packet state or drops.
+pub(super) fn state(b: &mut Builder, wants_r6: bool) -> Result<(), AsmError> {
     b.part("packet state");
     let found = b.named_label("state");
-    b.push(Insn::mov(CONTEXT, Reg::R1));
+    b.keep_context(wants_r6);
     b.push(Insn::store(Size::B4, Reg::R10, -4, 0));
     b.push(Insn::mov(Reg::R2, Reg::R10));
     b.push(Insn::alu(AluOp::Add, Reg::R2, -4));

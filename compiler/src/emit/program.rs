@@ -82,7 +82,7 @@ impl<'a> Emitter<'a> {
     }
 
     fn prologue(&mut self) -> Result<(), AsmError> {
-        glue::state(&mut self.b)?;
+        glue::state(&mut self.b, false)?;
         if matches!(self.sets, SetTests::Compares(_)) {
             return Ok(());
         }

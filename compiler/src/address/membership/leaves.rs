@@ -1,6 +1,6 @@
 //! The IPv4 trie as it is in memory, and the stores that change it.
 
-use super::super::trie::{POINTER, Shape};
+use super::super::trie::{HOME_BITS, Leaf, Shape};
 use super::{Refused, Writer};
 
 /// A trie and its chunks that are not in use.
@@ -24,18 +24,36 @@ impl Leaves {
 
     /// Gives the addresses from `first` to `last`, both included, a class.
     pub fn paint(&mut self, first: u32, last: u32, class: u32, out: &mut Writer<'_>) -> Result<(), Refused> {
-        self.paint_in(0, self.shape.strides.root_bits(), first, last, class, out)
+        let word = Leaf::Class(class).word();
+        let (shape, strides) = (self.shape, self.shape.strides);
+        let Some(home) = shape.home else {
+            return self.paint_in(0, strides.root_bits(), first, last, word, out);
+        };
+        // What is not at home, on both sides of it, and what is.
+        let low = u32::from(home) << HOME_BITS;
+        let high = low | ((1 << HOME_BITS) - 1);
+        if first < low {
+            self.paint_in(0, strides.root_bits(), first, last.min(low - 1), word, out)?;
+        }
+        if last > high {
+            self.paint_in(0, strides.root_bits(), first.max(high + 1), last, word, out)?;
+        }
+        if first <= high && last >= low {
+            let bits = HOME_BITS + strides.chunk_bits();
+            self.paint_in(shape.home_chunk(), bits, first.max(low), last.min(high), word, out)?;
+        }
+        Ok(())
     }
 
-    /// Likewise, among the leaves that start at word `base` and tell addresses
-    /// apart by the bits before `bits` (and after those of the level above).
+    /// Likewise a leaf's word, among the leaves that start at word `base` and tell
+    /// addresses apart by the bits before `bits` (and after those of the level above).
     fn paint_in(
         &mut self,
         base: usize,
         bits: u8,
         first: u32,
         last: u32,
-        class: u32,
+        painted: u32,
         out: &mut Writer<'_>,
     ) -> Result<(), Refused> {
         let shift = 32 - u32::from(bits);
@@ -47,56 +65,51 @@ impl Leaves {
             let (low, high) = (leaf << shift, (leaf << shift) | below);
             let now = self.words[at];
             if first <= low && high <= last {
-                if now != class {
-                    self.store(at, class, out);
+                if now != painted {
+                    self.store(at, painted, out);
                     self.release(now);
                 }
                 continue;
             }
-            if now == class {
+            if now == painted {
                 continue;
             }
             let (from, to) = (first.max(low), last.min(high));
-            if now & POINTER != 0 {
-                let child = (now & !POINTER) as usize * size;
-                self.paint_in(child, bits + strides.chunk_bits(), from, to, class, out)?;
+            if let Leaf::Chunk(child) = Leaf::of(now) {
+                self.paint_in(child, bits + strides.chunk_bits(), from, to, painted, out)?;
                 self.collapse(at, child, out);
                 continue;
             }
-            let chunk = self.free.pop().ok_or(Refused::NoChunk)?;
-            let child = chunk as usize * size;
+            let child = self.free.pop().ok_or(Refused::NoChunk)? as usize * size;
             for word in child..child + size {
                 if self.words[word] != now {
                     self.store(word, now, out);
                 }
             }
-            self.paint_in(child, bits + strides.chunk_bits(), from, to, class, out)?;
-            self.store(at, POINTER | chunk, out);
+            self.paint_in(child, bits + strides.chunk_bits(), from, to, painted, out)?;
+            self.store(at, Leaf::Chunk(child).word(), out);
         }
         Ok(())
     }
 
     /// Replaces a chunk that tells nothing apart any more.
     fn collapse(&mut self, at: usize, child: usize, out: &mut Writer<'_>) {
-        let class = self.words[child];
-        if class & POINTER == 0
-            && self.words[child..child + self.shape.strides.chunk()].iter().all(|leaf| *leaf == class)
+        let first = self.words[child];
+        if matches!(Leaf::of(first), Leaf::Class(_))
+            && self.words[child..child + self.shape.strides.chunk()].iter().all(|leaf| *leaf == first)
         {
             let chunk = self.words[at];
-            self.store(at, class, out);
+            self.store(at, first, out);
             self.release(chunk);
         }
     }
 
     /// What a leaf led to is left by everything below it.
     fn release(&mut self, leaf: u32) {
-        if leaf & POINTER == 0 {
-            return;
-        }
-        let chunk = leaf & !POINTER;
-        self.freed.push(chunk);
+        let Leaf::Chunk(chunk) = Leaf::of(leaf) else { return };
         let size = self.shape.strides.chunk();
-        for at in chunk as usize * size..(chunk as usize + 1) * size {
+        self.freed.push((chunk / size) as u32);
+        for at in chunk..chunk + size {
             self.release(self.words[at]);
         }
     }
@@ -105,23 +118,20 @@ impl Leaves {
     /// at most for each level below the root, a host one where there is none on its way.
     pub fn is_short(&self, host: Option<u32>) -> bool {
         let strides = self.shape.strides;
-        let levels = usize::from((32 - strides.root_bits()) / strides.chunk_bits());
-        let wanted = host.map_or(2 * levels, |address| levels - self.depth(address));
+        let levels = |bits: u8| usize::from((32 - bits) / strides.chunk_bits());
+        let wanted = host.map_or(2 * levels(strides.root_bits()), |address| levels(self.told_apart(address)));
         self.free.len() < wanted && !self.freed.is_empty()
     }
 
-    /// Chunks on the way to an address.
-    fn depth(&self, address: u32) -> usize {
+    /// Bits that the leaf of an address tells apart.
+    fn told_apart(&self, address: u32) -> u8 {
         let strides = self.shape.strides;
-        let mut bits = strides.root_bits();
-        let mut leaf = self.words[(address >> (32 - bits)) as usize];
-        let mut depth = 0;
-        while leaf & POINTER != 0 {
-            (bits, depth) = (bits + strides.chunk_bits(), depth + 1);
-            let at = (leaf & !POINTER) as usize * strides.chunk();
-            leaf = self.words[at + (address >> (32 - bits)) as usize % strides.chunk()];
+        let (mut at, mut bits) = self.shape.start(address);
+        while let Leaf::Chunk(chunk) = Leaf::of(self.words[at]) {
+            bits += strides.chunk_bits();
+            at = chunk + (address >> (32 - bits)) as usize % strides.chunk();
         }
-        depth
+        bits
     }
 
     /// No reader is left in a freed chunk.

@@ -129,7 +129,9 @@ impl Loaded {
                     layout.hosts4.map(|s| self.in_lines(Table::Hosts4, &s, &key, 32, |v| v != 0, meanwhile));
                 match (host.flatten(), layout.nets4) {
                     (Some(class), _) => class,
-                    (None, Some(shape)) => self.in_trie(shape.strides, a.into(), meanwhile),
+                    (None, Some(s)) => {
+                        trie::look_up(s, a.into(), |at| self.word(Table::Nets4, at, meanwhile))
+                    }
                     (None, None) => 0,
                 }
             }
@@ -185,18 +187,6 @@ impl Loaded {
 
     fn is_key(&mut self, table: Table, at: usize, key: &[u32], meanwhile: &mut dyn FnMut(&mut Self)) -> bool {
         (at..).zip(key).all(|(at, word)| self.word(table, at, meanwhile) == *word)
-    }
-
-    fn in_trie(&mut self, strides: trie::Strides, address: u32, meanwhile: &mut dyn FnMut(&mut Self)) -> u32 {
-        let mut bits = strides.root_bits();
-        let mut leaf = self.word(Table::Nets4, (address >> (32 - bits)) as usize, meanwhile);
-        while leaf & trie::POINTER != 0 {
-            bits += strides.chunk_bits();
-            let size = strides.chunk();
-            let at = (leaf & !trie::POINTER) as usize * size + (address >> (32 - bits)) as usize % size;
-            leaf = self.word(Table::Nets4, at, meanwhile);
-        }
-        leaf
     }
 
     fn in_lengths(
