@@ -29,7 +29,7 @@ mod report;
 mod shapes;
 
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use polc_compiler::abi;
 use polc_compiler::compile::{CompileOptions, compile};
@@ -173,7 +173,11 @@ fn row(
 const SLOW: f64 = 100_000.0;
 const FEW: usize = 256;
 
-/// Loads, checks and measures a program.
+/// Times that a program is loaded. Where its code and its tables come to lie makes some
+/// programs tens of ns slower, other ones each time.
+const PLACES: u32 = 3;
+
+/// Loads, checks and measures a program, some times; the best of them.
 fn program(
     bed: &Bed,
     code: &Loadable,
@@ -181,7 +185,38 @@ fn program(
     effort: Effort,
     build: Option<std::time::Duration>,
 ) -> Side {
-    let measured = || -> Result<Side, Failure> {
+    let mut best = Measured::new(bed, code, expected, effort);
+    for _ in 1..PLACES {
+        if let Ok(measured) = &mut best
+            && measured.hot.ns < SLOW
+        {
+            match Measured::new(bed, code, expected, effort) {
+                Ok(other) => measured.improve(other),
+                Err(e) => best = Err(e),
+            }
+        }
+    }
+    match best {
+        Ok(Measured { hot, spread, load, fill, mismatches }) => {
+            let (slots, map_bytes) = (code.slots(), code.map_bytes());
+            let size = report::Size { slots, map_bytes, build, load: Some(load), fill };
+            Side::Measured { hot: hot.ns, spread: spread.ns, floor: hot.floor, size: Some(size), mismatches }
+        }
+        Err(e) => Side::Not(e.to_string()),
+    }
+}
+
+/// A loaded program's figures.
+struct Measured {
+    hot: Cost,
+    spread: Cost,
+    load: Duration,
+    fill: Duration,
+    mismatches: usize,
+}
+
+impl Measured {
+    fn new(bed: &Bed, code: &Loadable, expected: &Expected, effort: Effort) -> Result<Self, Failure> {
         let loaded = bed.load(code)?;
         let mut hot: Option<Cost> = None;
         for (flow, _) in &expected.hot {
@@ -193,16 +228,18 @@ fn program(
         let packets = if hot.ns > SLOW { FEW } else { expected.spread.len() };
         let mismatches = mismatches(bed, &loaded, expected, packets)?;
         let spread = bed.spread(packets, effort)?;
-        let size = report::Size {
-            slots: code.slots(),
-            map_bytes: code.map_bytes(),
-            build,
-            load: Some(loaded.load),
-            fill: loaded.fill,
-        };
-        Ok(Side::Measured { hot: hot.ns, spread: spread.ns, floor: hot.floor, size: Some(size), mismatches })
-    };
-    measured().unwrap_or_else(|e| Side::Not(e.to_string()))
+        Ok(Self { hot, spread, load: loaded.load, fill: loaded.fill, mismatches })
+    }
+
+    /// Takes what is better of another measurement.
+    fn improve(&mut self, other: Self) {
+        let better = |a: Cost, b: Cost| if b.ns < a.ns { b } else { a };
+        self.hot = better(self.hot, other.hot);
+        self.spread = better(self.spread, other.spread);
+        self.load = self.load.min(other.load);
+        self.fill = self.fill.min(other.fill);
+        self.mismatches += other.mismatches;
+    }
 }
 
 /// Packets that a program decides otherwise than the reference.

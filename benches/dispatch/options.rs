@@ -26,7 +26,7 @@ impl Options {
             shapes: Shape::ALL.to_vec(),
             rules: RULES.to_vec(),
             form: Form::Auto,
-            effort: Effort { runs: 60 },
+            effort: Effort { runs: 30 },
             primitives: false,
             tables: false,
             peers: true,

@@ -121,8 +121,7 @@ fn prefixes4(shape: Shape, words: &[u32]) -> Result<Vec<(Ipv4Net, u32)>, DecodeE
     let strides = shape.strides;
     let all = (0, strides.root(), 0, strides.root_bits());
     let mut ranges = ranges(shape, words, all, &mut seen)?;
-    if let Some(home) = shape.home {
-        let (chunk, low) = (shape.home_chunk(), u32::from(home) << HOME_BITS);
+    for (low, chunk) in shape.homes() {
         let bits = HOME_BITS + strides.chunk_bits();
         let inside = self::ranges(shape, words, (chunk, chunk + strides.chunk(), low, bits), &mut seen)?;
         ranges = around(ranges, low, low | ((1 << HOME_BITS) - 1), inside);

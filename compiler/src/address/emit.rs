@@ -271,10 +271,13 @@ impl Code<'_> {
         let (state, address) = (self.at.state, self.at.address.offset);
         let at_home = self.asm.new_label();
         let chunk_bytes = shape.strides.chunk() as i32 * 4;
-        if let Some(home) = shape.home {
+        if shape.homes().next().is_some() {
             self.asm.push(Insn::load(Size::B2, Reg::R1, state, address));
-            self.asm.push(Insn::mov(FOUND, shape.home_chunk() as i32 * 4));
-            self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, i32::from(home.swap_bytes()), at_home);
+        }
+        for (home, chunk) in shape.homes() {
+            let leading = ((home >> trie::HOME_BITS) as u16).swap_bytes();
+            self.asm.push(Insn::mov(FOUND, chunk as i32 * 4));
+            self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, i32::from(leading), at_home);
         }
         // The root's chunk is named by the bits before the last ones it tells apart.
         let chunk = match shape.strides {

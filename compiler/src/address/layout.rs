@@ -97,13 +97,13 @@ impl AddressLayout {
             v4 = v4.and(Work { insns: 28, reads: vec![bytes(Table::Hosts4)], branches: 60 });
         }
         if let Some(trie) = self.nets4 {
-            let (insns, steps) = match (trie.strides, trie.home) {
-                (Strides::Narrow, None) => (28, 3),
-                (Strides::Narrow | Strides::Wide, Some(_)) => (20, 2),
-                (Strides::Wide, None) => (23, 2),
+            let (insns, steps) = match (trie.strides, trie.homes) {
+                (Strides::Narrow, [None, _]) => (28, 3),
+                (Strides::Narrow | Strides::Wide, [Some(_), _]) => (20, 2),
+                (Strides::Wide, [None, _]) => (23, 2),
                 (Strides::Sparse, _) => (44, 4),
             };
-            v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 100 });
+            v4 = v4.and(Work { insns, reads: vec![bytes(Table::Nets4); steps], branches: 60 });
         }
         let mut v6 = Work { insns: 4, ..Work::default() };
         if self.hosts6.is_some() {
@@ -211,9 +211,9 @@ pub(super) fn plan4(prefixes: &Prefixes<u32>, open: bool) -> Plan4 {
 
 /// The shape of a trie for these prefixes: the fewest steps within bounds on its bytes.
 fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> trie::Shape {
-    let home = trie::home(prefixes.clone());
+    let homes = trie::homes(prefixes.clone());
     let with_room = |strides: Strides| {
-        let shape = trie::Shape { strides, home, chunks: 0 };
+        let shape = trie::Shape { strides, homes, chunks: 0 };
         let chunks = trie::chunks_needed(prefixes.clone(), shape);
         let more = ((chunks - u64::from(shape.least())) / 8).clamp(*CHUNK_ROOM.start(), *CHUNK_ROOM.end());
         let chunks = if open { rounded(chunks + more, 16) } else { chunks };

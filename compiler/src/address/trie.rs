@@ -14,9 +14,9 @@
 //! many scattered prefixes stay small. The root is the first chunks, one after the
 //! other.
 //!
-//! Home: where nearly all prefixes lie in one network of 16 bits, as a cluster's pods
-//! do, look-ups of its addresses start at a chunk of their own behind the root, which
-//! tells the bits from 16 on apart, and never see the levels above it.
+//! Homes: where nearly all prefixes lie in one or two networks of 16 bits, as a cluster's
+//! pods do, look-ups of their addresses start at chunks of their own behind the root,
+//! which tell the bits from 16 on apart, and never see the levels above these.
 //!
 //! Why it can change under readers: whatever an address finds hangs on one word,
 //! which one aligned store replaces; a new chunk is complete before the leaf that
@@ -98,13 +98,17 @@ impl Strides {
 pub(super) struct Shape {
     /// What its parts tell apart.
     pub strides: Strides,
-    /// The first 16 bits of addresses whose look-up starts at the chunk behind the root.
-    pub home: Option<u16>,
-    /// Chunks, those of the root and of home included.
+    /// The first 16 bits of addresses whose look-up starts at a chunk behind the root, the
+    /// more frequent ones first.
+    pub homes: Homes,
+    /// Chunks, those of the root and of the homes included.
     pub chunks: u32,
 }
 
-/// Bits that addresses at home have in common.
+/// Networks of 16 bits.
+pub(super) type Homes = [Option<u16>; 2];
+
+/// Bits that addresses at a home have in common.
 pub(super) const HOME_BITS: u8 = 16;
 
 impl Shape {
@@ -115,26 +119,28 @@ impl Shape {
 
     /// Chunks that are there before any prefix is.
     pub fn least(self) -> u32 {
-        self.strides.root_chunks() + u32::from(self.home.is_some())
+        self.strides.root_chunks() + self.homes().count() as u32
     }
 
-    /// The first word of the chunk of home.
-    pub fn home_chunk(self) -> usize {
-        self.strides.root()
+    /// The first address of each home, and the first word of its chunk.
+    pub fn homes(self) -> impl Iterator<Item = (u32, usize)> {
+        let chunks = (0..).map(move |i| self.strides.root() + i * self.strides.chunk());
+        let networks = self.homes.into_iter().flatten();
+        networks.map(|network| u32::from(network) << HOME_BITS).zip(chunks)
     }
 
-    /// Whether addresses with these leading bits are at home.
-    pub fn is_home(self, address: u32) -> bool {
-        self.home.is_some_and(|home| address >> (32 - HOME_BITS) == u32::from(home))
+    /// The chunk of the home with these leading bits.
+    fn home(self, address: u32) -> Option<usize> {
+        self.homes().find(|(low, _)| (low ^ address) >> (32 - HOME_BITS) == 0).map(|(_, chunk)| chunk)
     }
 
     /// Where the look-up of an address starts: a leaf's word, and how many bits the
     /// leaves there tell apart.
     pub fn start(self, address: u32) -> (usize, u8) {
         let strides = self.strides;
-        let (base, bits) = match self.is_home(address) {
-            true => (self.home_chunk(), HOME_BITS + strides.chunk_bits()),
-            false => (0, strides.root_bits()),
+        let (base, bits) = match self.home(address) {
+            Some(chunk) => (chunk, HOME_BITS + strides.chunk_bits()),
+            None => (0, strides.root_bits()),
         };
         let leaves = if base == 0 { strides.root() } else { strides.chunk() };
         (base + (address >> (32 - bits)) as usize % leaves, bits)
@@ -158,12 +164,10 @@ impl Trie {
     /// order, a prefix before those inside it.
     pub fn paint(&mut self, network: u32, length: u8, class: u32) {
         let (strides, size) = (self.shape.strides, self.shape.strides.chunk());
-        if let Some(home) = self.shape.home
-            && length < HOME_BITS
-            && (network ^ (u32::from(home) << HOME_BITS)) >> (31 - length) >> 1 == 0
-        {
-            let chunk = self.shape.home_chunk();
-            self.words[chunk..chunk + size].fill(Leaf::Class(class).word());
+        for (home, chunk) in self.shape.homes().filter(|_| length < HOME_BITS) {
+            if (network ^ home) >> (31 - length) >> 1 == 0 {
+                self.words[chunk..chunk + size].fill(Leaf::Class(class).word());
+            }
         }
         let (mut at, mut bits) = match length {
             HOME_BITS.. => self.shape.start(network),
@@ -202,23 +206,32 @@ pub(super) fn look_up(shape: Shape, address: u32, mut word: impl FnMut(usize) ->
     }
 }
 
-/// The network of 16 bits that holds nine of ten prefixes or more.
-pub(super) fn home(prefixes: impl Iterator<Item = (u32, u8)>) -> Option<u16> {
-    let (mut all, mut best) = (0, (0, None));
-    let mut open = (0, None);
+/// The network of 16 bits, or the two, that hold nine of ten prefixes; these ascend.
+pub(super) fn homes(prefixes: impl Iterator<Item = (u32, u8)>) -> Homes {
+    let mut all = 0;
+    // Prefixes in each network, of which a wider prefix is in none.
+    let mut networks: Vec<(u32, u16)> = Vec::new();
     for (network, length) in prefixes {
         all += 1;
-        let at = (length > HOME_BITS).then_some((network >> HOME_BITS) as u16);
-        open = if at.is_some() && at == open.1 { (open.0 + 1, at) } else { (1, at) };
-        if at.is_some() && open.0 > best.0 {
-            best = open;
+        let home = (network >> HOME_BITS) as u16;
+        match networks.last_mut() {
+            _ if length <= HOME_BITS => {}
+            Some((count, last)) if *last == home => *count += 1,
+            _ => networks.push((1, home)),
         }
     }
-    best.1.filter(|_| best.0 * 10 >= all * 9)
+    networks.sort_unstable_by_key(|(count, home)| (std::cmp::Reverse(*count), *home));
+    let nearly_all =
+        |networks: &[(u32, u16)]| networks.iter().map(|(count, _)| count).sum::<u32>() * 10 >= all * 9;
+    match networks[..] {
+        [first, ..] if nearly_all(&[first]) => [Some(first.1), None],
+        [first, second, ..] if nearly_all(&[first, second]) => [Some(first.1), Some(second.1)],
+        _ => [None, None],
+    }
 }
 
 /// Chunks that a trie takes for prefixes, given as network and length in ascending
-/// order; the root's and that of home are included. The shape's own count is not used.
+/// order; the root's and those of the homes are included. The shape's own count is not used.
 pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, shape: Shape) -> u64 {
     let strides = shape.strides;
     let mut chunks = u64::from(shape.least());
@@ -227,7 +240,7 @@ pub(super) fn chunks_needed(prefixes: impl Iterator<Item = (u32, u8)> + Clone, s
         let mut last = None;
         for (network, length) in prefixes.clone() {
             let branch = network >> (32 - bits);
-            if length > bits && bits <= HOME_BITS && length >= HOME_BITS && shape.is_home(network) {
+            if length > bits && bits <= HOME_BITS && length >= HOME_BITS && shape.home(network).is_some() {
                 continue;
             }
             if length > bits && last != Some(branch) {
@@ -262,9 +275,15 @@ mod tests {
             ("10.1.200.9", 32, 7),
             ("255.255.255.254", 31, 8),
         ];
-        let homes = [None, Some(0x0a01), Some(0x0a02), Some(0x0b00), Some(0xffff)];
-        for (strides, home) in STRIDES.into_iter().flat_map(|strides| homes.map(|home| (strides, home))) {
-            let shape = Shape { strides, home, chunks: 0 };
+        let homes = [
+            [None, None],
+            [Some(0x0a01), None],
+            [Some(0xffff), Some(0x0a01)],
+            [Some(0x0a02), Some(0x0a00)],
+            [Some(0x0b00), Some(0x0000)],
+        ];
+        for (strides, homes) in STRIDES.into_iter().flat_map(|strides| homes.map(|homes| (strides, homes))) {
+            let shape = Shape { strides, homes, chunks: 0 };
             let mut trie = Trie::new(shape);
             prefixes.iter().for_each(|(n, l, c)| trie.paint(address(n), *l, *c));
             let needed = chunks_needed(prefixes.iter().map(|(n, l, _)| (address(n), *l)), shape);
@@ -290,12 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn home_is_where_nearly_all_prefixes_are() {
-        let pods = |n: u32| (0..n).map(|pod| (0x0a80_0000 + pod, 32));
-        assert_eq!(home(pods(9).chain([(0x0b00_0000, 32)])), Some(0x0a80));
-        assert_eq!(home([(0, 0)].into_iter().chain(pods(9))), Some(0x0a80));
-        assert_eq!(home(pods(8).chain([(0x0b00_0000, 32)])), None);
-        assert_eq!(home([(0x0a80_0000, 16)].into_iter()), None);
-        assert_eq!(home(std::iter::empty()), None);
+    fn homes_are_where_nearly_all_prefixes_are() {
+        let pods = |home: u32, count: u32| (0..count).map(move |pod| ((home << 16) + pod, 32));
+        let (one, two) = (0x0a80, 0x0a81);
+        let other = || pods(0x0b00, 1);
+        assert_eq!(homes(pods(one, 9).chain(other())), [Some(0x0a80), None]);
+        assert_eq!(homes([(0, 0)].into_iter().chain(pods(one, 9))), [Some(0x0a80), None]);
+        assert_eq!(homes(pods(one, 4).chain(pods(two, 5)).chain(other())), [Some(0x0a81), Some(0x0a80)]);
+        assert_eq!(homes(pods(one, 4).chain(pods(two, 4)).chain(other())), [None, None]);
+        assert_eq!(homes([(one << 16, 16)].into_iter()), [None, None]);
+        assert_eq!(homes(std::iter::empty()), [None, None]);
     }
 }

@@ -209,22 +209,28 @@ fn block(b: &mut Builder, bits: &Bits, walk: &Walk, ends: &Ends) -> Result<(), A
     const OTHER: Reg = Reg::R5;
     let (src, dst) = (bits.uses(Side::Src), bits.uses(Side::Dst));
     let last = (bits.row_words() - bits.width.min(bits.row_words())) as i32 * 8;
+    // By side the register that a vector's place is relative to, and its offset.
+    let mut vectors = Vec::with_capacity(2);
     for (side, to) in [(Side::Src, SRC), (Side::Dst, DST)] {
         if !bits.uses(side) {
             continue;
         }
+        let row = if src && dst && side == Side::Src { SOURCE } else { WORD };
+        if let Some(offset) = only_slot(bits, side) {
+            vectors.push((row, offset));
+            continue;
+        }
         b.push(Insn::load(Size::B4, OTHER, COLUMN, SLOTS[side as usize]));
         b.jump_if_reg(Cond::Gt, OTHER, last, ends.no_table);
-        b.push(Insn::mov(to, if src && dst && side == Side::Src { SOURCE } else { WORD }));
+        b.push(Insn::mov(to, row));
         b.push(Insn::alu(AluOp::Add, to, OTHER));
+        vectors.push((to, 0));
     }
     for word in 0..bits.width as i16 {
         b.push(Insn::load(Size::B8, LEFT, COLUMN, MASK + word * 8));
-        for (used, row) in [(src, SRC), (dst, DST)] {
-            if used {
-                b.push(Insn::load(Size::B8, OTHER, row, word * 8));
-                b.push(Insn::alu(AluOp::And, LEFT, OTHER));
-            }
+        for (row, offset) in &vectors {
+            b.push(Insn::load(Size::B8, OTHER, *row, offset + word * 8));
+            b.push(Insn::alu(AluOp::And, LEFT, OTHER));
         }
         if bits.has_steps {
             b.push(Insn::store(Size::B8, Reg::R10, WORDS - word * 8, LEFT));
@@ -241,6 +247,16 @@ fn block(b: &mut Builder, bits: &Bits, walk: &Walk, ends: &Ends) -> Result<(), A
         }
     }
     Ok(())
+}
+
+/// Where the vector of a side is in a row if it is at one place for all columns: then
+/// nothing has to be known of the column to load it.
+fn only_slot(bits: &Bits, side: Side) -> Option<i16> {
+    let mut slots = bits.records.iter().map(|record| record.slots[side as usize]);
+    let first = slots.next()?;
+    let end = (first as usize + 1) * bits.width * 8;
+    slots.all(|slot| slot == first).then_some(())?;
+    i16::try_from(end).ok().map(|_| (first as usize * bits.width * 8) as i16)
 }
 
 fn found_unless_zero(b: &mut Builder, width: usize, word: i16, walk: &Walk) {

@@ -138,6 +138,29 @@ impl Builder {
         self.push(Insn::load(size, to, Reg::R0, 0));
     }
 
+    /// Loads the element that `element` numbers of the value that `value` does. Both
+    /// registers are lost; the value's number is added last, as it is known last.
+    pub fn load_in(
+        &mut self,
+        values: &Values,
+        value: Reg,
+        (element, size): (Reg, Size),
+        to: Reg,
+        missing: Label,
+    ) {
+        if values.access == Access::LookUp {
+            self.point(values, Index::Spent(value), missing);
+            return self.load_element(size, element, to);
+        }
+        self.jump_if_reg(Cond::Ge, value, values.count as i32, missing);
+        self.asm.scale(element, size.bytes().into());
+        self.asm.scale(value, values.size);
+        self.asm.load_map_value(Reg::R0, values.map, 0);
+        self.push(Insn::alu(AluOp::Add, Reg::R0, element));
+        self.push(Insn::alu(AluOp::Add, Reg::R0, value));
+        self.push(Insn::load(size, to, Reg::R0, 0));
+    }
+
     /// Adds one to a counter of this CPU.
     pub fn count(&mut self, map: u32, index: Reg, missing: Label) {
         // A per-CPU array has no address that a program could know.

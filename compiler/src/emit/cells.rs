@@ -4,16 +4,11 @@ use super::builder::Builder;
 use super::flat::{COLUMN, OUTCOME, WORD, paged};
 use super::flat_maps::{FlatMaps, FormMaps};
 use super::glue::Ends;
-use crate::bpf::{AluOp, AsmError, Cond, Index, Insn, Reg, Size, Values, Width};
+use crate::bpf::{AluOp, AsmError, Cond, Insn, Reg, Size, Values, Width};
 use crate::dispatch::cells::{Cells, Table};
 
 /// Leaves the word in [`WORD`], where the class was; the column is in [`COLUMN`].
-pub(super) fn word(
-    b: &mut Builder,
-    cells: &Cells,
-    maps: &FlatMaps,
-    ends: &Ends,
-) -> Result<(), AsmError> {
+pub(super) fn word(b: &mut Builder, cells: &Cells, maps: &FlatMaps, ends: &Ends) -> Result<(), AsmError> {
     match (&cells.table, maps.form) {
         (Table::None, FormMaps::None { defaults }) => {
             b.part(format!("{OUTCOME} of the column"));
@@ -21,9 +16,9 @@ pub(super) fn word(
         }
         (Table::Dense { narrow, .. }, FormMaps::Dense { words }) => {
             b.part(format!("{OUTCOME} of the class in the column"));
-            b.point(&words, Index::Spent(WORD), ends.no_table);
             b.jump_if_reg(Cond::Ge, COLUMN, cells.defaults.len() as i32, ends.no_table);
-            b.load_element(if *narrow { Size::B2 } else { Size::B4 }, COLUMN, WORD);
+            let word = if *narrow { Size::B2 } else { Size::B4 };
+            b.load_in(&words, WORD, (COLUMN, word), WORD, ends.no_table);
         }
         (Table::Sparse(comb), FormMaps::Sparse { bases, entries }) => {
             sparse(b, comb.narrow, &bases, &entries, ends)?;

@@ -17,9 +17,10 @@ const MOST_TESTS: usize = 96;
 const COLUMN: u32 = 36;
 /// Instructions that store the outcome, beyond what the floor does.
 const OUTCOME: u32 = 7;
-/// Hundredths of a branch that a packet takes unforeseen, for each test: what linear
-/// programs of `cargo bench --bench dispatch` pay in the spread.
-const UNFORESEEN: u32 = 1;
+/// Hundredths of a branch that a packet takes unforeseen, for each rule and at most: what
+/// programs that compare pay in the spread of `cargo bench --bench dispatch`.
+const UNFORESEEN: u32 = 20;
+const MOST_UNFORESEEN: u32 = 100;
 
 /// Hundredths of a branch that goes either way, at each level of a tree.
 const EITHER_WAY: u32 = 50;
@@ -28,7 +29,7 @@ const EITHER_WAY: u32 = 50;
 /// selectors, which change without a compile, or if there are too many tests.
 pub(super) fn compares(ir: &PolicyIr) -> Option<Work> {
     let mut work = Work { insns: 3, ..Work::default() };
-    let mut tests = 0;
+    let (mut rules, mut tests) = (0, 0);
     for rule in ir.order.iter().flat_map(|chain| &ir.chains[*chain].rules) {
         let rule = &ir.rules[*rule];
         let sides = [&rule.matches.src, &rule.matches.dst];
@@ -41,12 +42,13 @@ pub(super) fn compares(ir: &PolicyIr) -> Option<Work> {
             return None;
         }
         // Most packets miss at one of the first tests, of two instructions each.
-        work.insns += 1 + of_rule as u32 * 5 / 4;
-        work.branches += of_rule as u32 * UNFORESEEN;
+        work.insns += 1 + of_rule as u32 * 3 / 2;
+        rules += 1;
         for ports in sides.iter().flat_map(|side| [side.ports.as_ref(), Some(&side.not_ports)]).flatten() {
             work.branches += levels(ports.len()) * EITHER_WAY;
         }
     }
+    work.branches += (rules * UNFORESEEN).min(MOST_UNFORESEEN);
     Some(work)
 }
 

@@ -184,9 +184,8 @@ fn axis(
     b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
     b.load_element(Size::B2, Reg::R1, Reg::R1);
     b.bind(page)?;
-    b.point(pages, Index::Spent(Reg::R1), ends.no_table);
     b.push(Insn::alu(AluOp::And, AXIS, 0xff));
-    b.load_element(Size::B2, AXIS, found);
+    b.load_in(pages, Reg::R1, (AXIS, Size::B2), found, ends.no_table);
     Ok(())
 }
 

@@ -25,24 +25,27 @@ impl Leaves {
     /// Gives the addresses from `first` to `last`, both included, a class.
     pub fn paint(&mut self, first: u32, last: u32, class: u32, out: &mut Writer<'_>) -> Result<(), Refused> {
         let word = Leaf::Class(class).word();
-        let (shape, strides) = (self.shape, self.shape.strides);
-        let Some(home) = shape.home else {
-            return self.paint_in(0, strides.root_bits(), first, last, word, out);
-        };
-        // What is not at home, on both sides of it, and what is.
-        let low = u32::from(home) << HOME_BITS;
-        let high = low | ((1 << HOME_BITS) - 1);
-        if first < low {
-            self.paint_in(0, strides.root_bits(), first, last.min(low - 1), word, out)?;
-        }
-        if last > high {
-            self.paint_in(0, strides.root_bits(), first.max(high + 1), last, word, out)?;
-        }
-        if first <= high && last >= low {
+        let strides = self.shape.strides;
+        // What the levels above homes say of addresses there is never read.
+        let (mut from, mut to) = (Some(first), Some(last));
+        for (low, chunk) in self.shape.homes() {
+            let high = low | ((1 << HOME_BITS) - 1);
+            if first > high || last < low {
+                continue;
+            }
             let bits = HOME_BITS + strides.chunk_bits();
-            self.paint_in(shape.home_chunk(), bits, first.max(low), last.min(high), word, out)?;
+            self.paint_in(chunk, bits, first.max(low), last.min(high), word, out)?;
+            if first >= low {
+                from = high.checked_add(1);
+            }
+            if last <= high {
+                to = low.checked_sub(1);
+            }
         }
-        Ok(())
+        match from.zip(to).filter(|(from, to)| from <= to) {
+            Some((from, to)) => self.paint_in(0, strides.root_bits(), from, to, word, out),
+            None => Ok(()),
+        }
     }
 
     /// Likewise a leaf's word, among the leaves that start at word `base` and tell

@@ -209,18 +209,34 @@ impl Loaded {
     }
 }
 
+/// What prefixes there are.
+#[derive(Copy, Clone, PartialEq)]
+enum World {
+    /// Of all lengths, close to each other.
+    Mixed,
+    /// Likewise, nearly all IPv4 ones in one or two networks of 16 bits.
+    Homes,
+    /// Addresses.
+    Hosts,
+}
+
 /// A prefix from a small world, so that prefixes meet.
-fn prefix(random: &mut Random, hosts: bool) -> IpNet {
+fn prefix(random: &mut Random, world: World) -> IpNet {
+    let hosts = world == World::Hosts;
     if random.below(2) == 0 {
         let lengths: &[u8] =
             if hosts { &[32] } else { &[0, 1, 8, 15, 16, 17, 23, 24, 25, 30, 31, 32, 32, 32, 32] };
-        let near =
-            Ipv4Addr::new(10, random.one(&[0, 1, 128]), random.one(&[0, 1, 7, 255]), random.next() as u8);
+        let networks: &[u8] = if world == World::Homes { &[0, 0, 0, 0, 0, 0, 1, 1] } else { &[0, 1, 128] };
+        let near = Ipv4Addr::new(10, random.one(networks), random.one(&[0, 1, 7, 255]), random.next() as u8);
         // Scattered hosts have a table of their own, those that lie close are in the trie.
         let scattered = Ipv4Addr::from((random.below(300) as u32 + 1).wrapping_mul(0x9e37_79b9));
         let near = if hosts { scattered } else { near };
         let any = Ipv4Addr::from(random.next() as u32);
-        let (address, length) = (random.one(&[near, near, near, any]), random.one(lengths));
+        // Short prefixes are of no home, and few.
+        let at_home = world == World::Homes && random.below(30) > 0;
+        let lengths = if at_home { &lengths[5..] } else { lengths };
+        let address = if at_home { near } else { random.one(&[near, near, near, any]) };
+        let length = random.one(lengths);
         IpNet::new(address.into(), length).unwrap().trunc()
     } else {
         let lengths: &[u8] = if hosts { &[128] } else { &[0, 16, 32, 47, 48, 56, 64, 127, 128, 128, 128] };
@@ -234,7 +250,7 @@ fn prefix(random: &mut Random, hosts: bool) -> IpNet {
 
 /// Addresses at the edges of a prefix and somewhere inside.
 fn probes(net: IpNet, random: &mut Random) -> [IpAddr; 4] {
-    let inside = prefix(random, false).addr();
+    let inside = prefix(random, World::Mixed).addr();
     match (net, inside) {
         (IpNet::V4(net), inside) => {
             let (a, b) = (u32::from(net.network()), u32::from(net.broadcast()));
@@ -252,7 +268,7 @@ fn probes(net: IpNet, random: &mut Random) -> [IpAddr; 4] {
 /// Goes on with a random world; gives changes made and changes refused.
 fn walk(
     seed: u64,
-    hosts: bool,
+    world: World,
     start: u64,
     changes: usize,
     mut each: impl FnMut(&mut Loaded, Event<'_>),
@@ -260,7 +276,7 @@ fn walk(
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut model: Model = vec![BTreeSet::new(); SETS];
     for _ in 0..start {
-        let net = prefix(&mut random, hosts);
+        let net = prefix(&mut random, world);
         model[random.below(SETS as u64) as usize].insert(net);
     }
     let mut loaded = load(&model);
@@ -269,7 +285,7 @@ fn walk(
         let set = random.below(SETS as u64) as usize;
         let add = random.below(2) == 0 || model[set].is_empty();
         let listed = model[set].iter().nth(random.below(model[set].len().max(1) as u64) as usize).copied();
-        let net = if add { prefix(&mut random, hosts) } else { listed.unwrap() };
+        let net = if add { prefix(&mut random, world) } else { listed.unwrap() };
         let old = model.clone();
         let mut stores = Vec::new();
         let bit = AddrSet::from_u32(set as u32);
@@ -342,11 +358,13 @@ fn total(walks: impl Iterator<Item = [usize; 2]>) -> [usize; 2] {
 fn every_step_shows_old_or_new() {
     let mut steps = 0;
     let sizes = [0, 5, 60, 700];
-    let mut one = |seed: u64, hosts: bool| {
+    let mut at_home = 0;
+    let mut one = |seed: u64, world: World| {
         let mut random = Random(seed + 1);
-        walk(seed, hosts, sizes[seed as usize % 4], 120, |loaded, event| {
+        walk(seed, world, sizes[seed as usize % 4], 120, |loaded, event| {
             let Event::Change(step) = event else { return };
-            let others = [prefix(&mut random, false), prefix(&mut random, false)].map(|n| n.addr());
+            let others = [(); 2].map(|()| prefix(&mut random, World::Mixed).addr());
+            at_home += usize::from(loaded.membership.layout.nets4.is_some_and(|s| s.homes[0].is_some()));
             let addresses: Vec<IpAddr> = step.around.into_iter().chain(others).collect();
             let expected: Vec<[u32; 2]> =
                 addresses.iter().map(|a| [truth(step.old, *a), truth(step.new, *a)]).collect();
@@ -374,11 +392,18 @@ fn every_step_shows_old_or_new() {
             }
         })
     };
-    let [made, refused] = total((0..60).map(|seed| one(seed, false)).collect::<Vec<_>>().into_iter());
-    let [hosts, hosts_refused] = total((60..90).map(|seed| one(seed, true)).collect::<Vec<_>>().into_iter());
+    let [made, refused] = total((0..60).map(|seed| one(seed, World::Mixed)).collect::<Vec<_>>().into_iter());
+    let [homes, homes_refused] =
+        total((90..130).map(|seed| one(seed, World::Homes)).collect::<Vec<_>>().into_iter());
+    let [hosts, hosts_refused] =
+        total((60..90).map(|seed| one(seed, World::Hosts)).collect::<Vec<_>>().into_iter());
     println!("{made} changes, {refused} refused; of hosts {hosts}, {hosts_refused} refused; {steps} stores");
     assert!(made > 4_000 && refused < made / 8 && steps > 20_000, "{made} {refused} {steps}");
     assert!(hosts > 3_000 && hosts_refused < 100, "{hosts} {hosts_refused}");
+    assert!(
+        homes > 3_000 && homes_refused < homes / 8 && at_home > 1_000,
+        "{homes} {homes_refused} {at_home}"
+    );
 }
 
 /// A look-up that lasts while several changes are carried out finds what was true
@@ -389,7 +414,8 @@ fn slow_readers_find_what_was_true_meanwhile() {
     for seed in 100..180 {
         let mut random = Random(seed);
         let (mut stores, mut models, mut addresses) = (Vec::new(), Vec::<Model>::new(), Vec::new());
-        walk(seed, seed % 2 == 0, 40 * (seed % 5), 100, |loaded, event| match event {
+        let world = [World::Hosts, World::Mixed, World::Hosts, World::Homes][seed as usize % 4];
+        walk(seed, world, 40 * (seed % 5), 100, |loaded, event| match event {
             Event::Change(step) => {
                 if models.is_empty() {
                     models.push(step.old.clone());
