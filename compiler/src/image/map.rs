@@ -77,7 +77,7 @@ pub struct MapSpec {
     /// `dense` contents whose values are a multiple of eight bytes long.
     pub direct: bool,
     /// Whether it holds for good what it holds at first: no program writes to it, and no
-    /// [`super::Store`] of the image's `LiveTables` goes there. Loaders may thus let images
+    /// [`super::Store`] of [`crate::live::LiveTables`] goes there. Loaders may thus let images
     /// whose maps are equal in everything have one map.
     pub fixed: bool,
 }

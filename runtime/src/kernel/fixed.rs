@@ -11,8 +11,7 @@
 //! behind that leaves a map that has no other name once the staged image is removed,
 //! which [`collect`] finds at the next start.
 //!
-//! Cost: SHA-256 of the contents; two system calls where the map is there, else two more
-//! than for a map that is not shared.
+//! Cost: SHA-256 of the contents, and a few system calls; one for each map to collect.
 
 use std::path::Path;
 
