@@ -20,6 +20,8 @@ mod policies;
 #[expect(dead_code, reason = "other tests use the rest")]
 #[path = "cli/schema.rs"]
 mod schema;
+#[path = "kernel/sharing.rs"]
+mod sharing;
 #[path = "kernel/support.rs"]
 mod support;
 #[path = "kernel/traffic.rs"]

@@ -66,6 +66,7 @@ pub fn emit(ir: &PolicyIr) -> Result<Loadable, Failure> {
         entries: Vec::new(),
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     };
     Ok(Loadable { programs, maps: vec![sets(ir, Family::V4), sets(ir, Family::V6), sub] })
 }
@@ -104,6 +105,7 @@ fn sets(ir: &PolicyIr, family: Family) -> MapSpec {
         entries,
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     }
 }
 

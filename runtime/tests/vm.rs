@@ -182,6 +182,7 @@ fn array(name: &str, max_entries: u32, entries: Vec<(Vec<u8>, Vec<u8>)>) -> MapS
         entries,
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     }
 }
 

@@ -96,7 +96,7 @@ fn table(all: &[InterfaceStatus], now: u64) -> Table {
                 direction.entry.map_or("-".into(), |id| id.to_string()),
                 ids(&direction.programs),
                 direction.instructions.to_string(),
-                bytes(direction.map_memory),
+                memory(direction.map_memory, direction.shared_map_memory),
                 age(now, record.attached_at),
                 age(now, record.updated_at),
             ]);
@@ -114,6 +114,14 @@ fn bytes(bytes: u64) -> String {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),
         _ => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+    }
+}
+
+/// All bytes, and how many of them other policies' programs use as well.
+fn memory(all: u64, shared: u64) -> String {
+    match shared {
+        0 => bytes(all),
+        shared => format!("{} ({} shared)", bytes(all), bytes(shared)),
     }
 }
 
@@ -164,6 +172,7 @@ struct DirectionJson<'a> {
     verified_instructions: u32,
     machine_code_bytes: u32,
     map_memory_bytes: u64,
+    shared_map_memory_bytes: u64,
 }
 
 impl<'a> Interface<'a> {
@@ -198,6 +207,7 @@ impl<'a> DirectionJson<'a> {
             verified_instructions: direction.verified_instructions,
             machine_code_bytes: direction.machine_code,
             map_memory_bytes: direction.map_memory,
+            shared_map_memory_bytes: direction.shared_map_memory,
         }
     }
 }
@@ -212,5 +222,6 @@ mod tests {
         assert_eq!(ages, ["5s", "119s", "2m", "119m", "2h", "2d"]);
         assert_eq!(age(3, 9), "0s");
         assert_eq!([0, 2048, 3 << 20].map(bytes), ["0 B", "2.0 KiB", "3.0 MiB"]);
+        assert_eq!([memory(2048, 0), memory(3 << 20, 512)], ["2.0 KiB", "3.0 MiB (512 B shared)"]);
     }
 }

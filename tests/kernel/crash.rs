@@ -16,9 +16,21 @@ const NEW: (bool, bool) = (false, true);
 /// Kills `new` at each of its steps, with the old policy in force before;
 /// `gone_over` says behind which step the new policy may be in force.
 pub fn kill_at_every_step(world: &World, old: &[&str], new: &[&str], gone_over: &str) {
+    kill_beside(world, old, new, gone_over, &|_| ());
+}
+
+/// The same beside something that holds at every time. Gives the steps.
+pub fn kill_beside(
+    world: &World,
+    old: &[&str],
+    new: &[&str],
+    gone_over: &str,
+    holds: &dyn Fn(&str),
+) -> Vec<String> {
     world.ok(old);
     let whole = world.pins();
     let mut behind = false;
+    let mut steps = Vec::new();
     for step in 0.. {
         let Some((mut child, what)) = world.stopped_at(new, step) else {
             assert!(behind, "step `{gone_over}` was never reached");
@@ -30,13 +42,17 @@ pub fn kill_at_every_step(world: &World, old: &[&str], new: &[&str], gone_over: 
         child.wait().unwrap();
         let found = open_ports(world);
         assert_eq!(found, if behind { NEW } else { OLD }, "killed: {what}");
+        holds(&what);
         // The next start cleans up; the policy that it is given is in force.
         world.ok(old);
         assert_eq!(open_ports(world), OLD, "after {what}");
         assert_eq!(world.pins(), whole, "left behind after {what}");
+        holds(&what);
+        steps.push(what);
     }
     world.ok(&["detach", "--all"]);
     assert_eq!(world.pins(), [""; 0]);
+    steps
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use polc_compiler::bpf::{Code, Insn};
-use polc_compiler::image::{self, PolicyImage, no_source_lines};
+use polc_compiler::image::{self, MapSpec, PolicyImage, no_source_lines};
 use polc_compiler::ir::Direction;
 use polc_runtime::kernel::{AttachRequest, Dataplane, Hook, LoaderError, Policy};
 use polc_runtime::sys::bpf::{Map, ObjectKind, Program, object_ids};
@@ -96,7 +96,8 @@ fn a_qdisc_that_was_there_stays() {
     assert_eq!(world.node_command(&format!("tc filter show dev {IFACE} ingress")), "");
 }
 
-/// A policy that the verifier refuses: it returns what it never set.
+/// A policy that the verifier refuses: it returns what it never set. It has a table that
+/// others could share.
 fn refused_by_the_verifier() -> PolicyImage {
     PolicyImage {
         name: "refused".into(),
@@ -107,7 +108,7 @@ fn refused_by_the_verifier() -> PolicyImage {
             notes: Vec::new(),
             labels: Vec::new(),
         }],
-        maps: Vec::new(),
+        maps: vec![MapSpec { fixed: true, ..MapSpec::array("table", 8, 1, vec![1; 8], u64::MAX) }],
         decisions: Vec::new(),
         files: Vec::new(),
         hits: Vec::new(),

@@ -13,6 +13,36 @@ status: {{ podIPs: [{{ ip: {POD_V4} }}, {{ ip: \"{POD_V6}\" }}] }}
     )
 }
 
+/// The pod of this name and address takes TCP connections to these ports from another pod,
+/// which has this address, and nothing else.
+pub fn from_pod(pod: (&str, &str), client: &str, ports: &[u16]) -> String {
+    let ports: Vec<String> = ports.iter().map(|p| format!("{{ protocol: TCP, port: {p} }}")).collect();
+    let (name, address) = pod;
+    format!(
+        "apiVersion: v1
+kind: Pod
+metadata: {{ name: {name}, namespace: default, labels: {{ app: {name} }} }}
+status: {{ podIPs: [{{ ip: {address} }}] }}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{ name: client-of-{name}, namespace: default, labels: {{ app: client-of-{name} }} }}
+status: {{ podIPs: [{{ ip: {client} }}] }}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {{ name: from-{name}, namespace: default }}
+spec:
+  podSelector: {{ matchLabels: {{ app: {name} }} }}
+  policyTypes: [Ingress]
+  ingress:
+    - from: [{{ podSelector: {{ matchLabels: {{ app: client-of-{name} }} }} }}]
+      ports: [{}]
+",
+        ports.join(", ")
+    )
+}
+
 /// The pod takes TCP connections to these ports, and nothing else.
 pub fn tcp_ports(ports: &[u16]) -> String {
     let ports: Vec<String> = ports.iter().map(|p| format!("{{ protocol: TCP, port: {p} }}")).collect();

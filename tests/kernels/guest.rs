@@ -20,9 +20,9 @@ use polc_runtime::sys::bpf::{ObjectKind, object_ids};
 use polc_runtime::vm::{Vm, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine};
 
-use crate::policies::{tcp_ports, untracked};
+use crate::policies::{from_pod, tcp_ports, untracked};
 use crate::traffic::{Servers, connect, echoes, soon, tcp};
-use crate::world::{HOST_IFACE, IFACE, POD_V4, POD_V6, World, attach, text};
+use crate::world::{HOST_IFACE, IFACE, NODE_V4, POD_V4, POD_V6, World, attach, text};
 
 /// Stands in the report of a machine on which everything was verified and agreed.
 pub const AGREED: &str = "polc: agreed";
@@ -197,6 +197,12 @@ fn pod(hook: &str) -> Vec<String> {
     world.attach(&world.policy("new.yaml", &tcp_ports(&[81])), &["--hook", hook]);
     assert!(echoes(&mut stream), "the connection goes on");
     only(&world, "the second policy", &[81], &[80]);
+    // Of these the second one finds a table that the first one made.
+    for (client, open) in [(NODE_V4, true), ("10.99.0.77", false)] {
+        let policy = world.policy("from.yaml", &from_pod(("pod", POD_V4), client, &[80]));
+        world.attach(&policy, &["--hook", hook]);
+        soon("a policy with tables", || tcp(&world, &format!("{POD_V4}:80")) == open);
+    }
     world.ok(&["detach", "--interface", IFACE]);
     only(&world, "detached", &[80, 81], &[]);
     assert_eq!(world.pins(), [""; 0]);

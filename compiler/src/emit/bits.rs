@@ -49,7 +49,7 @@ pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
         push_record(&mut records, record, bits.width);
         records.resize(records.len().next_multiple_of(size), 0);
     }
-    let records = maps.array("polc_records", size as u32, 0, records);
+    let records = maps.fixed("polc_records", size as u32, records);
     let rows = (bits.row_words() > 0).then(|| {
         let mut rows = Vec::with_capacity(bits.rows.len() * 8);
         bits.rows.iter().for_each(|word| rows.extend_from_slice(&word.to_le_bytes()));
@@ -67,7 +67,7 @@ pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
             _ => entries.extend_from_slice(&entry.word.0.to_le_bytes()),
         }
     }
-    let blocks = maps.array("polc_blocks", bits.width as u32 * 64 * u32::from(size.bytes()), 0, entries);
+    let blocks = maps.fixed("polc_blocks", bits.width as u32 * 64 * u32::from(size.bytes()), entries);
     FormMaps::Bits { records, rows, blocks }
 }
 

@@ -15,6 +15,9 @@
 //! | `polc_blocks` | bits: what the item of each bit of a block does |
 //! | `polc_outcomes` | decision, logged, last log decision, 0; if rules log or pass |
 //! | `polc_hits` | counter of an outcome, per CPU |
+//!
+//! What is there for each class (bases, cells, sides, rows) changes when classes come; all
+//! others but the counters are fixed.
 
 use super::bits;
 use crate::bpf::Values;
@@ -69,9 +72,19 @@ impl Maps {
         number
     }
 
-    /// An array with `count` values of `size` bytes at least that begins with these bytes.
+    /// An array with `count` values of `size` bytes at least that begins with these bytes,
+    /// and which `dispatch::live` stores to when a class gets contents.
     pub fn array(&mut self, name: &str, size: u32, count: u32, dense: Vec<u8>) -> Values {
-        let spec = MapSpec::array(name, size, count, dense, self.max_direct);
+        self.push_array(MapSpec::array(name, size, count, dense, self.max_direct))
+    }
+
+    /// An array of these bytes that says nothing about classes.
+    pub fn fixed(&mut self, name: &str, size: u32, dense: Vec<u8>) -> Values {
+        let spec = MapSpec::array(name, size, 0, dense, self.max_direct);
+        self.push_array(MapSpec { fixed: true, ..spec })
+    }
+
+    fn push_array(&mut self, spec: MapSpec) -> Values {
         let values = spec.values(self.next());
         self.push(spec);
         values
@@ -95,9 +108,9 @@ pub(super) struct Layout {
 pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpec>) {
     let mut maps = Maps { first: layout.first, specs: Vec::new(), max_direct: layout.max_direct };
     let pages = dispatch.ports.pages.iter().flatten().copied();
-    let ports = maps.array("polc_ports", PAGE as u32 * 2, 0, narrow(pages));
+    let ports = maps.fixed("polc_ports", PAGE as u32 * 2, narrow(pages));
     let pairs = (dispatch.ports.width > 0)
-        .then(|| maps.array("polc_pairs", PAGE as u32 * 2, 0, narrow(dispatch.ports.pairs.iter().copied())));
+        .then(|| maps.fixed("polc_pairs", PAGE as u32 * 2, narrow(dispatch.ports.pairs.iter().copied())));
     let is_narrow = dispatch.outcomes.are_narrow();
     let first = maps.next();
     let form = match &dispatch.tables {
@@ -106,16 +119,16 @@ pub(super) fn maps(dispatch: &Dispatch, layout: Layout) -> (FlatMaps, Vec<MapSpe
         Tables::Cross(cross) => cross_maps(&mut maps, cross, is_narrow, layout.classes),
     };
     let has_complex = !dispatch.outcomes.complex().is_empty();
-    let outcomes = has_complex.then(|| maps.array("polc_outcomes", 16, 0, records(&dispatch.outcomes)));
+    let outcomes = has_complex.then(|| maps.fixed("polc_outcomes", 16, records(&dispatch.outcomes)));
     let hits = layout.count.then(|| maps.push(counters(dispatch.outcomes.count())));
     (FlatMaps { ports, pairs, form, first, outcomes, hits }, maps.specs)
 }
 
 fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {
     match &cells.table {
-        Table::None => FormMaps::None {
-            defaults: maps.array("polc_defaults", PAGE as u32 * 4, 0, wide(&cells.defaults)),
-        },
+        Table::None => {
+            FormMaps::None { defaults: maps.fixed("polc_defaults", PAGE as u32 * 4, wide(&cells.defaults)) }
+        }
         Table::Dense { words, narrow } => {
             FormMaps::Dense { words: dense(maps, words, cells.defaults.len(), *narrow, classes) }
         }
@@ -141,7 +154,7 @@ fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {
 
 fn cross_maps(maps: &mut Maps, cross: &Cross, is_narrow: bool, classes: u32) -> FormMaps {
     let records = cross.records.iter().flat_map(|r| [r.src, r.dst, r.base, r.width]);
-    let columns = maps.array("polc_columns", 16, 0, records.flat_map(u32::to_le_bytes).collect());
+    let columns = maps.fixed("polc_columns", 16, records.flat_map(u32::to_le_bytes).collect());
     let id = if cross.short { 1 } else { 2 };
     let size = (classes as usize * id).next_multiple_of(8);
     let mut bytes = Vec::with_capacity(cross.rows.len() * size);
@@ -158,7 +171,7 @@ fn cross_maps(maps: &mut Maps, cross: &Cross, is_narrow: bool, classes: u32) -> 
         true => narrow(cross.words.iter().map(|word| word.0 as u16)),
         false => wide(&cross.words),
     };
-    let words = maps.array("polc_cross", PAGE as u32 * if is_narrow { 2 } else { 4 }, 0, words);
+    let words = maps.fixed("polc_cross", PAGE as u32 * if is_narrow { 2 } else { 4 }, words);
     FormMaps::Cross { columns, sides, words }
 }
 
@@ -174,6 +187,7 @@ pub(super) fn counters(outcomes: u32) -> MapSpec {
         entries: Vec::new(),
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     }
 }
 

@@ -45,7 +45,7 @@ use crate::bpf::AsmError;
 use crate::cost::{Cost, Work};
 use crate::dispatch::cost;
 use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Tables, Unfit};
-use crate::image::{Considered, DIRECT_BYTES, MapSpec, PolicyImage, Program};
+use crate::image::{Considered, DIRECT_BYTES, MapKind, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
 use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
 
@@ -354,6 +354,10 @@ fn flat(ir: &PolicyIr, classes: AddressClasses, options: &EmitOptions) -> Result
     };
     let (numbers, tables) = flat_maps::maps(&dispatch, layout);
     maps.extend(tables);
+    if !(uses_addresses && classes.open) {
+        // Only members that change lead to stores.
+        maps.iter_mut().filter(|map| map.kind == MapKind::Array).for_each(|map| map.fixed = true);
+    }
     let program = flat::program(ir, &dispatch, addresses.layout(), &numbers)
         .map_err(|error| EmitError::Assemble { program: 0, error })?;
     let hits = if options.count { dispatch.outcomes.credits() } else { Vec::new() };

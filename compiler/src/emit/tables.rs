@@ -11,6 +11,9 @@
 //! Both sides share the tables. Capacities leave room, so that members can come
 //! without a new program: twice what is needed now, as a power of two, at least
 //! 256 addresses and 64 classes. Policies without sets have no tables.
+//!
+//! Tries and rows are fixed: a chain whose members change is replaced as a whole
+//! (`crate::live`).
 
 use super::sets::SetTests;
 use super::{EmitError, EmitOptions};
@@ -71,6 +74,7 @@ pub(super) fn maps(
             entries: Vec::new(),
             dense: Vec::new(),
             direct: false,
+            fixed: false,
         });
     }
     Ok(maps)
@@ -100,6 +104,7 @@ fn leaves(
         entries,
         dense: Vec::new(),
         direct: false,
+        fixed: true,
     })
 }
 
@@ -122,6 +127,7 @@ fn rows(classes: &AddressClasses, options: &EmitOptions) -> Result<MapSpec, Emit
         entries,
         dense: Vec::new(),
         direct: false,
+        fixed: true,
     })
 }
 

@@ -76,6 +76,10 @@ pub struct MapSpec {
     /// Whether all values are loaded as one ([`Self::shape`]). Only arrays with
     /// `dense` contents whose values are a multiple of eight bytes long.
     pub direct: bool,
+    /// Whether it holds for good what it holds at first: no program writes to it, and no
+    /// [`super::Store`] of [`crate::live::LiveTables`] goes there. Loaders may thus let images
+    /// whose maps are equal in everything have one map.
+    pub fixed: bool,
 }
 
 /// A map as it is created in the kernel.
@@ -95,7 +99,7 @@ pub struct MapShape {
 
 impl MapSpec {
     /// An array of `count` values of `size` bytes, a multiple of eight, that begins with
-    /// `dense` (filled up to a whole value); direct up to `max_direct` bytes.
+    /// `dense` (filled up to a whole value); direct up to `max_direct` bytes. Not fixed.
     pub fn array(name: &str, size: u32, count: u32, mut dense: Vec<u8>, max_direct: u64) -> Self {
         let values = dense.len().div_ceil(size.max(1) as usize);
         dense.resize(values * size as usize, 0);
@@ -111,6 +115,7 @@ impl MapSpec {
             entries: Vec::new(),
             dense,
             direct: bytes <= max_direct.min(DIRECT_BYTES) && size.is_multiple_of(8),
+            fixed: false,
         }
     }
 

@@ -25,5 +25,6 @@ pub fn shared_map(name: &str) -> Option<MapSpec> {
         entries: Vec::new(),
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     })
 }

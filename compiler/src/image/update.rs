@@ -27,10 +27,11 @@ impl Store {
     }
 
     /// Carries the store out on maps that are not loaded. `false`, and nothing
-    /// done, if there is no such word.
+    /// done, if there is no such word, or the map is fixed.
     pub fn apply(&self, maps: &mut [MapSpec]) -> bool {
         let Some(map) = maps.get_mut(self.map as usize) else { return false };
         let fits = map.kind == MapKind::Array
+            && !map.fixed
             && self.index < map.max_entries
             && self.offset.is_multiple_of(4)
             && u64::from(self.offset) + 4 <= u64::from(map.value_size);
@@ -64,6 +65,7 @@ mod tests {
             entries: Vec::new(),
             dense: Vec::new(),
             direct: false,
+            fixed: false,
         }];
         let store = Store { map: 0, index: 1, offset: 8, value: 0x0102_0304 };
         assert_eq!(store.mapped_at(12), 24);
@@ -73,5 +75,7 @@ mod tests {
         for bad in [(1, 0, 0), (0, 3, 0), (0, 0, 12), (0, 0, 2)] {
             assert!(!Store { map: bad.0, index: bad.1, offset: bad.2, value: 1 }.apply(&mut maps), "{bad:?}");
         }
+        maps[0].fixed = true;
+        assert!(!store.apply(&mut maps));
     }
 }

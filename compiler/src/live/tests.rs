@@ -93,6 +93,8 @@ impl World {
             return false;
         }
         for store in &stores {
+            let map = &self.image.maps[store.map as usize];
+            assert!(!map.fixed, "{store:?} goes to {}", map.name);
             assert!(store.apply(&mut self.image.maps), "{store:?}");
             step(&self.live, &self.image);
         }
@@ -303,6 +305,56 @@ fn a_pod_whose_labels_change_moves_in_one_leaf_store() {
         // Both know the class of b alone, so that one store says it all.
         assert_eq!(seen, [[ir::Verdict::Allow, ir::Verdict::Allow]], "{form:?}");
     }
+}
+
+/// Names of the maps of an image that are fixed.
+fn fixed(image: &PolicyImage) -> Vec<&str> {
+    image.maps.iter().filter(|map| map.fixed).map(|map| map.name.as_str()).collect()
+}
+
+#[test]
+fn what_says_nothing_about_members_is_fixed() {
+    let mut logging = small(["10.0.0.1/32", "10.0.0.2/32"]);
+    let rule = logging.rules.values_mut().next().unwrap();
+    let log = ir::DecisionData { action: ir::Action::Log, ..logging.decisions[rule.decision].clone() };
+    (rule.action, rule.decision) = (ir::Action::Log, logging.decisions.push(log));
+    for (form, own) in [
+        (Form::Dense, &["polc_outcomes"][..]),
+        (Form::Sparse, &["polc_outcomes"]),
+        (Form::Cross, &["polc_columns", "polc_cross", "polc_outcomes"]),
+        (Form::Bits, &["polc_records", "polc_blocks"]),
+    ] {
+        let mut options = options(form);
+        options.limits.count = true;
+        let (image, _) = compile_live(logging.clone(), &options).unwrap();
+        assert_eq!(fixed(&image), [&["polc_ports"], own].concat(), "{form:?}");
+    }
+}
+
+#[test]
+fn where_no_members_change_only_counters_do() {
+    let mut closed = small(["10.0.0.1/32", "10.0.0.2/32"]);
+    for id in [0, 1].map(AddrSet::from_u32) {
+        closed.sets[id].kind = SetKind::Nets;
+    }
+    let mut unused = closed.sets[AddrSet::from_u32(0)].clone();
+    (unused.kind, unused.name) = (SetKind::Members, "unused".into());
+    let unused = closed.sets.push(unused);
+    for form in FORMS.into_iter().chain([Form::Chain]) {
+        let mut options = options(form);
+        options.limits.count = true;
+        let (image, mut live) = compile_live(closed.clone(), &options).unwrap();
+        let others: Vec<&str> =
+            image.maps.iter().filter(|map| !map.fixed).map(|map| map.name.as_str()).collect();
+        assert_eq!(others, ["polc_hits"], "{form:?}");
+        let change = Change { net: "10.0.0.1/32".parse().unwrap(), add: vec![unused], remove: vec![] };
+        let mut stores = Vec::new();
+        let done = live.change(&change, &mut stores);
+        assert!(stores.is_empty() && done.is_ok() == live.can_change(), "{form:?}: {done:?}");
+    }
+    // A chain is replaced as a whole, whoever comes or goes.
+    let (chain, _) = compile_live(small(["10.0.0.1/32", "10.0.0.2/32"]), &options(Form::Chain)).unwrap();
+    assert_eq!(fixed(&chain), ["polc_addr4", "polc_addr6", "polc_rows"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Policy images in the kernel: made in the staging folder, moved to their place
-//! when they are whole. Nothing refers to an image before its slot is set.
+//! when they are whole. Nothing refers to an image before its slot is set. Of its maps,
+//! fixed ones may be there already (`fixed`).
 //!
 //! Cost: a system call for each map, program and pin; contents of mappable arrays
 //! are copied, of others stored in batches.
@@ -14,10 +15,12 @@ use polc_compiler::image::{
 
 use super::digest;
 use super::error::{LoaderError, kernel};
+use super::fixed;
 use super::live::MARK;
 use super::pins::{self, Pins};
 use super::record::{self, ImageRecord, SetRecord};
 use super::step::step;
+use crate::sys::SyscallError;
 use crate::sys::bpf::{DebugInfo, Map, MapDefinition, MappedArray, Program, ProgramKind, ProgramSource};
 
 impl From<MapShape> for MapDefinition {
@@ -63,7 +66,7 @@ pub(super) fn install(
     }
     let staged = pins.staging().join("image");
     pins::fresh(&staged)?;
-    let maps = create_maps(policy.image, &staged)?;
+    let maps = create_maps(pins, policy.image, &staged)?;
     step("image maps made");
     let programs = load_programs(policy, shared, &maps)?;
     step("image programs loaded");
@@ -103,20 +106,31 @@ pub(super) fn map_pin(folder: &Path, index: usize) -> PathBuf {
     folder.join(format!("m{index}"))
 }
 
-fn create_maps(image: &PolicyImage, folder: &Path) -> Result<Vec<Map>, LoaderError> {
+fn create_maps(pins: &Pins, image: &PolicyImage, folder: &Path) -> Result<Vec<Map>, LoaderError> {
     let mut maps = Vec::new();
     for (index, spec) in image.maps.iter().enumerate() {
-        let definition = MapDefinition::from(spec.shape());
+        let place = map_pin(folder, index);
         let what = || format!("making map `{}` of {}", spec.name, image.name);
-        let map = Map::create(&spec.name, &definition).map_err(kernel(what()))?;
-        fill(spec, &map).map_err(kernel(what()))?;
-        map.pin(&map_pin(folder, index)).map_err(kernel(what()))?;
-        maps.push(map);
+        maps.push(match spec.fixed {
+            true => fixed::map(pins, spec, &place)?,
+            false => {
+                let map = filled(spec).map_err(kernel(what()))?;
+                map.pin(&place).map_err(kernel(what()))?;
+                map
+            }
+        });
     }
     Ok(maps)
 }
 
-fn fill(spec: &MapSpec, map: &Map) -> Result<(), crate::sys::SyscallError> {
+/// A new map with what it holds at first.
+pub(super) fn filled(spec: &MapSpec) -> Result<Map, SyscallError> {
+    let map = Map::create(&spec.name, &MapDefinition::from(spec.shape()))?;
+    fill(spec, &map)?;
+    Ok(map)
+}
+
+fn fill(spec: &MapSpec, map: &Map) -> Result<(), SyscallError> {
     if spec.kind == MapKind::ProgArray {
         return Ok(());
     }
@@ -156,7 +170,7 @@ impl<'a> Pending<'a> {
         Self { map, keys: Vec::new(), values: Vec::new(), single }
     }
 
-    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), crate::sys::SyscallError> {
+    fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), SyscallError> {
         if self.single {
             return self.map.update(key, value);
         }
@@ -165,7 +179,7 @@ impl<'a> Pending<'a> {
         if self.values.len() + self.keys.len() >= BATCH { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<(), crate::sys::SyscallError> {
+    fn flush(&mut self) -> Result<(), SyscallError> {
         self.map.update_batch(&self.keys, &self.values)?;
         self.keys.clear();
         self.values.clear();

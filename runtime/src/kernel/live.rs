@@ -69,7 +69,8 @@ impl LiveImage {
     /// Carries stores out, in order.
     ///
     /// # Errors
-    /// A store to no word of a mappable array: those before it are done.
+    /// A store to no word of a mappable array, or to a fixed map, which may be other images'
+    /// as well and is frozen: those before it are done.
     pub fn store(&mut self, stores: &[Store]) -> Result<(), LoaderError> {
         for store in stores {
             let what = || format!("storing to map {} at {}", store.map, store.index);

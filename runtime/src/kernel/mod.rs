@@ -19,6 +19,7 @@ mod dataplane;
 mod digest;
 mod entry;
 mod error;
+mod fixed;
 mod hook;
 mod image;
 mod live;

@@ -5,6 +5,7 @@
 //!              maps/NAME          maps that all programs share
 //!              programs/NAME      the programs that end a packet
 //!              images/DIGEST/     a policy image: record, p0…, m0…
+//!              tables/DIGEST      a fixed map of images: the same pin as theirs (`fixed`)
 //!              interfaces/NETNS_IFINDEX/   record, entry programs, links
 //!              staging/           what is being made; nothing refers to it yet
 //! ```
@@ -14,6 +15,7 @@
 //! Names have no dot (the kernel keeps those for itself).
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::error::{LoaderError, file};
@@ -55,6 +57,11 @@ impl Pins {
         self.root.join("images")
     }
 
+    /// The folder of fixed maps.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join("tables")
+    }
+
     /// The folder of attachments.
     pub fn interfaces(&self) -> PathBuf {
         self.root.join("interfaces")
@@ -68,7 +75,8 @@ impl Pins {
     /// Makes the folders that are missing.
     pub fn create(&self) -> Result<(), LoaderError> {
         let parts = ["maps", "programs"].map(|part| self.root.join(part));
-        for folder in parts.into_iter().chain([self.images(), self.interfaces(), self.staging()]) {
+        let all = [self.images(), self.tables(), self.interfaces(), self.staging()];
+        for folder in parts.into_iter().chain(all) {
             fs::create_dir_all(&folder).map_err(file(&folder))?;
         }
         Ok(())
@@ -115,6 +123,16 @@ pub(super) fn unpin(path: &Path) -> Result<(), LoaderError> {
 /// Moves a pin or folder of pins to its place; a pin that is there is replaced.
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), LoaderError> {
     fs::rename(from, to).map_err(file(to))
+}
+
+/// Gives a pin another name beside the one that it has.
+pub(super) fn link(from: &Path, to: &Path) -> Result<(), LoaderError> {
+    fs::hard_link(from, to).map_err(file(to))
+}
+
+/// Names that a pin has.
+pub(super) fn links(path: &Path) -> Result<u64, LoaderError> {
+    Ok(fs::metadata(path).map_err(file(path))?.nlink())
 }
 
 /// An empty folder in the place of whatever was there.

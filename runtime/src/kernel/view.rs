@@ -8,6 +8,7 @@ use polc_compiler::ir::Direction;
 
 use super::dataplane::netns;
 use super::error::{LoaderError, file, kernel};
+use super::fixed;
 use super::hook::{self, Way};
 use super::image::{map_pin, program_pin};
 use super::live::MARK;
@@ -59,6 +60,9 @@ pub struct DirectionStatus {
     pub machine_code: u32,
     /// Bytes that the kernel holds for the policy's maps.
     pub map_memory: u64,
+    /// Those of them that it holds for another policy's program, too: they are counted at
+    /// each.
+    pub shared_map_memory: u64,
 }
 
 impl View {
@@ -207,10 +211,13 @@ impl View {
             verified += info.instructions;
             machine_code += info.jited_bytes;
         }
-        let mut memory = 0;
+        let (mut memory, mut shared) = (0, 0);
         for index in 0..image.maps.len() {
             let path = map_pin(&pins, index);
-            memory += open_map(&path)?.memory().map_err(kernel(format!("asking for {}", path.display())))?;
+            let bytes =
+                open_map(&path)?.memory().map_err(kernel(format!("asking for {}", path.display())))?;
+            memory += bytes;
+            shared += if fixed::is_shared(&path)? { bytes } else { 0 };
         }
         let at_xdp = untracked && direction == Direction::Ingress;
         let slots = self.shared_map(if at_xdp { abi::XDP_PROGS_MAP } else { abi::PROGS_MAP })?;
@@ -235,6 +242,7 @@ impl View {
             verified_instructions: verified,
             machine_code,
             map_memory: memory,
+            shared_map_memory: shared,
         })
     }
 }

@@ -141,6 +141,7 @@ pub fn allow_sources(prefixes: &[([u8; 4], u32, u32)]) -> PolicyImage {
         entries,
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     };
     image(vec![body.program("sources"), second.program("sources_end")], vec![set, sub_programs(2)])
 }
@@ -174,6 +175,7 @@ pub fn by_dense_array() -> PolicyImage {
         entries: Vec::new(),
         dense: [7u32, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect(),
         direct: false,
+        fixed: false,
     };
     image(vec![body.program("dense")], vec![values])
 }
@@ -189,6 +191,7 @@ pub fn sub_programs(count: u32) -> MapSpec {
         entries: Vec::new(),
         dense: Vec::new(),
         direct: false,
+        fixed: false,
     }
 }
 

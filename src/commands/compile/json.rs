@@ -62,6 +62,7 @@ fn map(map: &polc_compiler::image::MapSpec) -> Value {
         "max_entries": map.max_entries,
         "flags": map.flags,
         "direct": map.direct,
+        "fixed": map.fixed,
         "entries": entries,
         "dense": hex(&map.dense),
     })

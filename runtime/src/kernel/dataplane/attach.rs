@@ -5,7 +5,7 @@
 //! gets a verdict of one of them: whole policies hold the untracked chain as well.
 //!
 //! Order of a new policy: images loaded, slots stored, record replaced, old image
-//! removed. Order of another configuration (endpoint, flags, entry object, hook):
+//! removed, and then the fixed maps that were its alone. Order of another configuration (endpoint, flags, entry object, hook):
 //! everything staged, slots stored, old folder moved aside, new folder moved in
 //! (the commit), hooks changed, old folder removed. [`super::repair`] finishes what
 //! is behind the commit and undoes what is before it.

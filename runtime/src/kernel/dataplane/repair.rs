@@ -11,9 +11,11 @@ use polc_compiler::ir::Direction;
 
 use super::Dataplane;
 use crate::kernel::error::LoaderError;
+use crate::kernel::fixed;
 use crate::kernel::hook::{self, Hook, Way};
 use crate::kernel::pins;
 use crate::kernel::record::{self, InterfaceRecord};
+use crate::kernel::step::step;
 use crate::sys::interface_name;
 
 impl Dataplane {
@@ -87,7 +89,8 @@ impl Dataplane {
         }
     }
 
-    /// Removes what no attachment refers to: images and staged things.
+    /// Removes what no attachment refers to: images, staged things, and then the fixed maps
+    /// that were theirs alone.
     pub(super) fn collect(&self) -> Result<(), LoaderError> {
         let records: Vec<InterfaceRecord> = self.records()?.into_iter().map(|(_, r)| r).collect();
         let used: BTreeSet<&String> =
@@ -95,13 +98,14 @@ impl Dataplane {
         for name in pins::names(&self.pins.images())? {
             if !used.contains(&name) {
                 pins::remove(&self.pins.images().join(name))?;
+                step("image removed");
             }
         }
         for name in pins::names(&self.pins.staging())? {
             let path = self.pins.staging().join(name);
             if path.is_dir() { pins::remove(&path)? } else { pins::unpin(&path)? }
         }
-        Ok(())
+        fixed::collect(&self.pins)
     }
 }
 
