@@ -29,24 +29,27 @@ pub(super) fn word(
     b.point(&columns, Index::Spent(COLUMN), ends.no_table);
     const RECORD: Reg = COLUMN;
     b.push(Insn::mov(RECORD, Reg::R0));
-    if cross.uses(Side::Src) {
+    let (src, dst) = (cross.uses(Side::Src), cross.uses(Side::Dst));
+    if src {
         class(b, addresses, Side::Src, WORD)?;
         id(b, cross, SRC, RECORD, &sides, ends);
         b.push(Insn::load(Size::B4, Reg::R2, RECORD, WIDTH));
         b.push(Insn::alu(AluOp::Mul, Reg::R1, Reg::R2));
-        b.push(Insn::load(Size::B4, Reg::R2, RECORD, BASE));
-        b.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
-    } else {
-        b.push(Insn::load(Size::B4, Reg::R1, RECORD, BASE));
     }
-    if cross.uses(Side::Dst) {
-        // Its part of the index.
-        b.push(Insn::mov(SOURCE, Reg::R1));
+    if dst {
+        if src {
+            b.push(Insn::mov(SOURCE, Reg::R1));
+        }
         class(b, addresses, Side::Dst, WORD)?;
         id(b, cross, DST, RECORD, &sides, ends);
-        b.push(Insn::alu(AluOp::Add, Reg::R1, SOURCE));
+        if src {
+            b.push(Insn::alu(AluOp::Add, Reg::R1, SOURCE));
+        }
     }
-    b.push(Insn::mov(WORD, Reg::R1));
+    b.push(Insn::load(Size::B4, WORD, RECORD, BASE));
+    if src || dst {
+        b.push(Insn::alu(AluOp::Add, WORD, Reg::R1));
+    }
     b.part(format!("{OUTCOME} of both ids in the column"));
     paged(b, &words, WORD, if is_narrow { Size::B2 } else { Size::B4 }, WORD, ends);
     Ok(())
