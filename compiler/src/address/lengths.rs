@@ -23,7 +23,7 @@ use super::buckets::{Entry, Key, Keys, LINE_WORDS, Shape};
 
 /// Most lengths that code has a probe of its own for: a probe takes about a hundred
 /// instructions.
-const UNROLLED: usize = 16;
+const UNROLLED: usize = 4;
 
 /// Whether the search tree over so many lengths is data.
 pub(super) fn is_data(lengths: &[u8]) -> bool {

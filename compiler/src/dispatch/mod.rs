@@ -213,10 +213,10 @@ struct Chooser<'a> {
 type Built = (Outcomes, Tables);
 
 impl Chooser<'_> {
-    /// The form that is asked for. Else cells if they are small, or else what costs
-    /// least: cells, bits, or cross, which is built only if bits take turns or too much
-    /// room, since it takes long to build and is seldom faster (`cargo bench --bench
-    /// dispatch -- --form bits`). Large forms only if no other fits.
+    /// The form that is asked for. Else cells if they are small, bits if no packet takes
+    /// several turns, or else what costs least: bits, larger cells, or cross, which take
+    /// long to build and are seldom faster (`cargo bench --bench dispatch -- --form bits`).
+    /// Large forms only if no other fits.
     fn choose(&mut self, choice: Choice, limits: &Limits) -> Result<Built, Unfit> {
         match choice {
             Choice::Bits => return self.bits(limits),
@@ -224,16 +224,18 @@ impl Chooser<'_> {
             Choice::Cells | Choice::Dense | Choice::Sparse => return self.cells(choice, limits),
             Choice::Fastest => {}
         }
-        let usual = limits.at_most(LARGE);
-        let cells = self.cells(choice, &usual);
-        if let Ok((outcomes, tables)) = &cells
-            && cost::bytes(tables, outcomes) <= GOOD
-        {
+        let cells = self.cells(choice, &limits.at_most(GOOD));
+        if cells.is_ok() {
             return cells;
         }
+        let usual = limits.at_most(LARGE);
         let bits = self.bits(&usual);
-        let one_turn = matches!(&bits, Ok((_, Tables::Bits(bits))) if bits.turns == 1);
-        let cross = if cells.is_ok() || one_turn { None } else { Some(self.cross(&usual)) };
+        if matches!(&bits, Ok((_, Tables::Bits(bits))) if bits.turns == 1) {
+            return bits;
+        }
+        self.candidates.retain(|candidate| candidate.outcome.is_ok());
+        let cells = self.cells(choice, &usual);
+        let cross = if cells.is_ok() { None } else { Some(self.cross(&usual)) };
         let price = |built: &Built| cost::form(&built.1, &built.0).cost().total();
         let fits = [Some(cells), Some(bits), cross].into_iter().flatten().flatten();
         match fits.min_by_key(price) {

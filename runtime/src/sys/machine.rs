@@ -23,6 +23,8 @@ pub enum VmEngine {
     Interpreter,
     /// Native code made by cranelift: about ten times as fast; a memory access
     /// outside the region ends the process (SIGILL), as rbpf offers no other way.
+    /// Feature `cranelift`, which is on by default.
+    #[cfg(feature = "cranelift")]
     Cranelift,
 }
 
@@ -144,6 +146,7 @@ pub enum MachineError {
     #[error("rbpf: {0}")]
     Verifier(String),
     /// Its compiler did.
+    #[cfg(feature = "cranelift")]
     #[error("cranelift: {0}")]
     Compiler(String),
 }
@@ -177,6 +180,7 @@ impl Machine {
             vm.register_helper(*number, *function).map_err(refused)?;
         }
         vm.register_helper(HELPER_ENTER, trampoline::<HELPER_ENTER>).map_err(refused)?;
+        #[cfg(feature = "cranelift")]
         if engine == VmEngine::Cranelift {
             compile(&mut vm)?;
         }
@@ -210,6 +214,7 @@ impl Machine {
                 let memory = unsafe { std::slice::from_raw_parts(start.as_ptr(), size) };
                 vm.execute_program(memory, &[])
             }
+            #[cfg(feature = "cranelift")]
             VmEngine::Cranelift => {
                 // SAFETY: as above; rbpf hands address and length to compiled code.
                 let memory = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), size) };
@@ -248,6 +253,7 @@ impl Drop for Machine {
 
 /// rbpf unwraps cranelift's errors, so a program that cranelift refuses (too
 /// large a function) arrives as a panic.
+#[cfg(feature = "cranelift")]
 fn compile(vm: &mut rbpf::EbpfVmMbuff<'static>) -> Result<(), MachineError> {
     let attempt = std::panic::AssertUnwindSafe(|| vm.cranelift_compile());
     match std::panic::catch_unwind(attempt) {

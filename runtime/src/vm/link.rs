@@ -176,6 +176,7 @@ impl Output {
 fn needs_help(insn: Slot, engine: VmEngine) -> bool {
     let wide = insn.is_conditional() && insn.class() == class::JMP;
     match engine {
+        #[cfg(feature = "cranelift")]
         VmEngine::Cranelift => wide,
         VmEngine::Interpreter => {
             let zero_extended =

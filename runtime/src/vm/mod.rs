@@ -29,7 +29,7 @@ mod check;
 mod control;
 mod image;
 mod insn;
-#[cfg(test)]
+#[cfg(all(test, feature = "cranelift"))]
 mod isa_tests;
 mod link;
 mod maps;

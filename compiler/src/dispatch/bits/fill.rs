@@ -57,14 +57,16 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
     if bits.base.is_empty() {
         return Ok(bits);
     }
-    bits.rows.reserve_exact(bits.base.len() * classes.len());
+    let mut rows = Vec::with_capacity(bits.base.len() * classes.len());
     let mut postings = Postings::new(&partition.conditions, classes);
     let mut changed = Vec::new();
     for class in classes.classes() {
         postings.changed(&partition.conditions, classes.sets_of(class), &mut changed);
-        let row = bits.row(&changed);
-        bits.rows.extend(row);
+        let start = rows.len();
+        rows.extend_from_slice(&bits.base);
+        bits.flip(&changed, &mut rows[start..]);
     }
+    bits.rows = rows;
     Ok(bits)
 }
 

@@ -135,10 +135,14 @@ impl Bits {
     /// whether there is such a class yet or not.
     pub fn row(&self, changed: &[Cond]) -> Vec<u64> {
         let mut row = self.base.clone();
+        self.flip(changed, &mut row);
+        row
+    }
+
+    fn flip(&self, changed: &[Cond], row: &mut [u64]) {
         for (word, mask) in changed.iter().flat_map(|cond| &self.flips[cond.as_u32() as usize]) {
             row[*word as usize] ^= mask;
         }
-        row
     }
 
     /// Appends the stores after which map `rows`, that of [`Self::rows`], is right for
