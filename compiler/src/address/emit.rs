@@ -131,28 +131,15 @@ impl Code<'_> {
     }
 
     /// Goes to `done` with the class of a listed address, or on.
-    ///
-    /// A key of several words is compared once more after its value was read: the first
-    /// compare may have met a free slot while another key was written to it, of which
-    /// it saw a part. Once there is a value, that key stands there whole.
     fn hosts(&mut self, table: Table, shape: &buckets::Shape, length: u8) -> Result<(), AsmError> {
         let miss = self.asm.new_label();
         for which in 0..2 {
             self.line(table, shape, length, which);
             self.key(shape.keys, length);
-            for slot in 0..shape.keys.slots() {
-                let next = self.asm.new_label();
-                self.jump_unless_key(shape.keys, slot, next);
-                self.load_value(shape.keys, slot);
-                if shape.keys == Keys::Word {
-                    self.asm.jump_if(Width::W32, Cond::Ne, FOUND, 0, self.done);
-                } else {
-                    self.asm.jump_if(Width::W32, Cond::Eq, FOUND, 0, next);
-                    self.jump_unless_key(shape.keys, slot, next);
-                    self.asm.jump(self.done);
-                }
-                self.asm.bind(next)?;
-            }
+            let done = self.done;
+            self.slots(shape.keys, done, |code, next| {
+                code.asm.jump_if(Width::W32, Cond::Eq, FOUND, 0, next);
+            })?;
             if which == 0 {
                 self.jump_unless_overflow(miss);
             }
@@ -248,6 +235,27 @@ impl Code<'_> {
             self.asm.push(Insn::load(size, Reg::R3, Reg::R0, at + 8));
             self.asm.jump_if(width, Cond::Ne, Reg::R3, Reg::R2, other);
         }
+    }
+
+    /// Goes to `hit` with the value of the slot that has the key in `r1` and `r2`, unless
+    /// `check` goes to the next one.
+    ///
+    /// A key of several words is compared once more after its value was read: the first
+    /// compare may have met a free slot while another key was written to it, of which
+    /// it saw a part. Once there is a value, that key stands there whole.
+    fn slots(&mut self, keys: Keys, hit: Label, check: impl Fn(&mut Self, Label)) -> Result<(), AsmError> {
+        for slot in 0..keys.slots() {
+            let next = self.asm.new_label();
+            self.jump_unless_key(keys, slot, next);
+            self.load_value(keys, slot);
+            check(self, next);
+            if keys != Keys::Word {
+                self.jump_unless_key(keys, slot, next);
+            }
+            self.asm.jump(hit);
+            self.asm.bind(next)?;
+        }
+        Ok(())
     }
 
     /// Loads a slot's value.
@@ -387,17 +395,11 @@ impl Code<'_> {
         for which in 0..2 {
             self.line(Table::Nets6, shape, length, which);
             self.key(shape.keys, length);
-            for slot in 0..shape.keys.slots() {
-                let next = self.asm.new_label();
-                self.jump_unless_key(shape.keys, slot, next);
-                self.load_value(shape.keys, slot);
-                self.asm.push(Insn::mov(Reg::R5, FOUND));
-                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R5, lengths::CLASS_BITS as i32));
-                self.asm.jump_if(Width::W32, Cond::Ne, Reg::R5, lengths::tag(length) as i32, next);
-                self.jump_unless_key(shape.keys, slot, next);
-                self.asm.jump(hit);
-                self.asm.bind(next)?;
-            }
+            self.slots(shape.keys, hit, |code, next| {
+                code.asm.push(Insn::mov(Reg::R5, FOUND));
+                code.asm.push(Insn::alu(AluOp::Rsh, Reg::R5, lengths::CLASS_BITS as i32));
+                code.asm.jump_if(Width::W32, Cond::Ne, Reg::R5, lengths::tag(length) as i32, next);
+            })?;
             if which == 0 {
                 self.jump_unless_overflow(miss);
             }
@@ -452,17 +454,11 @@ impl Code<'_> {
             self.line_of_hash(Table::Nets6, shape);
             self.node_key(shape.keys);
             self.asm.push(Insn::load(Size::B4, Reg::R5, Reg::R5, node::TAG));
-            for slot in 0..shape.keys.slots() {
-                let next = self.asm.new_label();
-                self.jump_unless_key(shape.keys, slot, next);
-                self.load_value(shape.keys, slot);
-                self.asm.push(Insn::mov(Reg::R3, FOUND));
-                self.asm.push(Insn::alu(AluOp::Rsh, Reg::R3, lengths::CLASS_BITS as i32));
-                self.asm.jump_if(Width::W32, Cond::Ne, Reg::R3, Reg::R5, next);
-                self.jump_unless_key(shape.keys, slot, next);
-                self.asm.jump(hit);
-                self.asm.bind(next)?;
-            }
+            self.slots(shape.keys, hit, |code, next| {
+                code.asm.push(Insn::mov(Reg::R3, FOUND));
+                code.asm.push(Insn::alu(AluOp::Rsh, Reg::R3, lengths::CLASS_BITS as i32));
+                code.asm.jump_if(Width::W32, Cond::Ne, Reg::R3, Reg::R5, next);
+            })?;
             if which == 0 {
                 self.jump_unless_overflow(miss);
             }

@@ -112,7 +112,7 @@ impl AddressLayout {
         if let Some(nets) = &self.nets6 {
             let steps = (nets.lengths.len() as u32 + 1).next_power_of_two().trailing_zeros();
             let reads = vec![bytes(Table::Nets6); steps as usize];
-            v6 = v6.and(Work { insns: 36 * steps, reads, branches: 60 * steps });
+            v6 = v6.and(Work { insns: 46 * steps, reads, branches: 90 * steps });
         }
         if v4.insns >= v6.insns { v4 } else { v6 }
     }

@@ -249,20 +249,17 @@ fn auto(ir: &PolicyIr, options: &EmitOptions) -> Result<(PolicyImage, Option<Fla
         Err(EmitError::Form(_) | EmitError::Address(_)) => None,
         done => Some(done?),
     };
-    let direct = choice::compares(ir).and_then(|work| direct(ir, work, options).ok());
-    match (tables, direct) {
-        // The cheaper one, followed by what was considered beside it.
-        (Some(mut tables), Some(mut direct)) => {
-            if direct.total() >= tables.image.total() {
-                return Ok((tables.image, Some(tables.parts)));
-            }
-            let others = tables.image.considered.drain(..).filter(|other| other.form != DIRECT);
-            direct.considered.extend(others);
-            Ok((direct, None))
-        }
-        (Some(tables), None) => Ok((tables.image, Some(tables.parts))),
-        (None, Some(direct)) => Ok((direct, None)),
-        (None, None) => Ok((chain(ir, &classify(ir), options)?, None)),
+    let is_cheaper = tables.as_ref().is_none_or(|tables| is_direct_cheaper(ir, &tables.image));
+    let compares = choice::compares(ir).filter(|_| is_cheaper);
+    if let Some(mut direct) = compares.and_then(|work| direct(ir, work, options).ok()) {
+        // Followed by what was considered beside it.
+        let others = tables.into_iter().flat_map(|tables| tables.image.considered);
+        direct.considered.extend(others.filter(|other| other.form != DIRECT));
+        return Ok((direct, None));
+    }
+    match tables {
+        Some(tables) => Ok((tables.image, Some(tables.parts))),
+        None => Ok((chain(ir, &classify(ir), options)?, None)),
     }
 }
 
