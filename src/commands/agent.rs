@@ -145,6 +145,22 @@ fn say(outcome: &Outcome) {
     }
 }
 
+/// Whether somebody else took policy off an interface; it is put back as far as it can be
+/// without being attached anew.
+fn mend(agent: &mut Agent) -> bool {
+    match agent.mend() {
+        Ok(names) => {
+            let said = "policy was taken off by somebody else, and is put back";
+            names.iter().for_each(|name| streams::log("WARNING", &format!("{name}: {said}")));
+            !names.is_empty()
+        }
+        Err(e) => {
+            streams::log("ERROR", &format!("putting policy back: {e}"));
+            false
+        }
+    }
+}
+
 /// Runs the command, until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> Result<Exit, Failure> {
     if args.inputs.use_stdin() {
@@ -167,10 +183,14 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
             retry = if done { None } else { Some(Instant::now() + RETRY) };
             applied = Some(indices);
         }
-        if sweeps.due(Instant::now())
-            && let Err(e) = agent.sweep()
-        {
-            streams::log("ERROR", &format!("sweeping connections: {e}"));
+        if sweeps.due(Instant::now()) {
+            if let Err(e) = agent.sweep() {
+                streams::log("ERROR", &format!("sweeping connections: {e}"));
+            }
+            if mend(&mut agent) {
+                applied = None;
+                continue;
+            }
         }
         if termination.wait(Duration::from_millis(args.poll)).map_err(|e| Failure::usage(e.to_string()))? {
             streams::log("INFO", "stopped; what is in force stays in force");

@@ -29,7 +29,11 @@ impl Agent {
     }
 
     fn start_at(world: &World, input: &str, place: &str) -> Self {
-        let arguments = ["agent", input, "--at", place, "--poll", "50", "--sweep", "1"];
+        Self::start_with(world, &["agent", input, "--at", place])
+    }
+
+    fn start_with(world: &World, arguments: &[&str]) -> Self {
+        let arguments = [arguments, &["--poll", "50", "--sweep", "1"]].concat();
         let mut child = world.command(&arguments).stderr(Stdio::piped()).spawn().unwrap();
         let said = Arc::new(Mutex::new(Vec::new()));
         let (lines, into) =
@@ -144,6 +148,38 @@ fn an_agent_sweeps_connections_that_are_over() {
     soon("the old one is swept", || map.lookup(&over).unwrap().is_none());
     assert!(map.lookup(&live).unwrap().is_some() && echoes(&mut stream));
     agent.terminate();
+}
+
+#[test]
+fn an_agent_puts_back_what_somebody_else_took_off() {
+    let take_off: [(&str, &dyn Fn(&World)); 3] = [
+        ("clsact", &|world| drop(world.node_command(&format!("tc qdisc del dev {IFACE} clsact")))),
+        ("clsact", &|world| drop(world.node_command(&format!("tc filter del dev {IFACE} egress")))),
+        ("tcx", &|world| {
+            let listed = world.node_command(&format!("bpftool -j link show"));
+            let links: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
+            for link in links.iter().filter(|link| link["type"] == "tcx" && link["devname"] == IFACE) {
+                world.node_command(&format!("bpftool link detach id {}", link["id"]));
+            }
+        }),
+    ];
+    for (hook, take_off) in take_off {
+        let Some(world) = World::new() else { return };
+        let _servers = Servers::new(&world, &[80, 81], &[]);
+        let policy = world.policy("policy.yaml", &tcp_ports(&[80]));
+        let place = format!("{IFACE}=default/pod");
+        let mut agent = Agent::start_with(&world, &["agent", &policy, "--at", &place, "--hook", hook]);
+        let (at_80, at_81) = (format!("{POD_V4}:80"), format!("{POD_V4}:81"));
+        soon("the policy", || agent.said("cali0: attached") == 1);
+        assert!(tcp(&world, &at_80) && !tcp(&world, &at_81), "{hook}");
+        take_off(&world);
+        soon("it is put back", || agent.said("cali0: policy was taken off by somebody else") == 1);
+        soon("as it was", || world.polc(&["status"]).status.code() == Some(0) && !tcp(&world, &at_81));
+        assert!(tcp(&world, &at_80), "{hook}");
+        agent.terminate();
+        world.ok(&["detach", "--interface", IFACE]);
+        assert_eq!(world.pins(), [""; 0], "{hook}");
+    }
 }
 
 #[test]

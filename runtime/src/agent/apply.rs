@@ -12,8 +12,8 @@ use super::plan::{Attached, Step, Wanted, plan};
 use super::tables::InForce;
 use super::wanted::{EndpointPolicy, PLACES};
 use crate::kernel::{
-    AttachRequest, Dataplane, InterfaceRecord, LoaderError, Place, Policy, SetRecord, Untracked, View,
-    image_name,
+    AttachRequest, Dataplane, DirectionStatus, InterfaceRecord, LoaderError, Place, Policy, SetRecord,
+    Untracked, View, image_name,
 };
 
 /// What became of a step.
@@ -292,6 +292,24 @@ impl Agent {
             self.tables.remove(image);
         }
         done
+    }
+
+    /// Finds interfaces whose packets pass policy no more although it is attached there,
+    /// since somebody else took a program off its hook, and has all attachments repaired;
+    /// gives their names. What cannot be put back (a link that was detached) is attached no
+    /// more: the next [`Self::apply`] attaches it anew.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn mend(&mut self) -> Result<Vec<String>, LoaderError> {
+        let all = self.view.attachments()?;
+        let is_whole = |direction: &DirectionStatus| direction.entry.is_some() && direction.in_force;
+        let broken = all.into_iter().filter(|attachment| !attachment.directions.iter().all(is_whole));
+        let names: Vec<String> = broken.filter_map(|attachment| attachment.name).collect();
+        if !names.is_empty() {
+            self.plane.repair()?;
+        }
+        Ok(names)
     }
 
     /// Gives back the memory of connections that are over: how many there were.

@@ -40,7 +40,13 @@ impl Dataplane {
         Ok(count)
     }
 
-    pub(super) fn repair(&mut self) -> Result<(), LoaderError> {
+    /// Makes what is attached what the records say, as every start does: hooks that
+    /// somebody else took away get their programs back, slots lead to their policies. An
+    /// attachment whose link was detached is removed.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn repair(&mut self) -> Result<(), LoaderError> {
         let staging = self.pins.staging();
         if let Some(record) = staged_record(&staging.join("gone")) {
             self.retire(&staging.join("gone"), &record)?;
