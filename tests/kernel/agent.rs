@@ -150,20 +150,28 @@ fn an_agent_sweeps_connections_that_are_over() {
     agent.terminate();
 }
 
+/// Takes the qdisc off, and with it both filters.
+fn without_qdisc(world: &World) {
+    world.node_command(&format!("tc qdisc del dev {IFACE} clsact"));
+}
+
+fn without_filter(world: &World) {
+    world.node_command(&format!("tc filter del dev {IFACE} egress"));
+}
+
+fn without_links(world: &World) {
+    let links: Vec<serde_json::Value> =
+        serde_json::from_str(&world.node_command("bpftool -j link show")).unwrap();
+    let ours = links.iter().filter(|link| link["type"] == "tcx" && link["devname"] == IFACE);
+    for link in ours {
+        world.node_command(&format!("bpftool link detach id {}", link["id"]));
+    }
+}
+
 #[test]
 fn an_agent_puts_back_what_somebody_else_took_off() {
-    let take_off: [(&str, &dyn Fn(&World)); 3] = [
-        ("clsact", &|world| drop(world.node_command(&format!("tc qdisc del dev {IFACE} clsact")))),
-        ("clsact", &|world| drop(world.node_command(&format!("tc filter del dev {IFACE} egress")))),
-        ("tcx", &|world| {
-            let listed = world.node_command(&format!("bpftool -j link show"));
-            let links: Vec<serde_json::Value> = serde_json::from_str(&listed).unwrap();
-            for link in links.iter().filter(|link| link["type"] == "tcx" && link["devname"] == IFACE) {
-                world.node_command(&format!("bpftool link detach id {}", link["id"]));
-            }
-        }),
-    ];
-    for (hook, take_off) in take_off {
+    let ways = [("clsact", without_qdisc as fn(&World)), ("clsact", without_filter), ("tcx", without_links)];
+    for (hook, take_off) in ways {
         let Some(world) = World::new() else { return };
         let _servers = Servers::new(&world, &[80, 81], &[]);
         let policy = world.policy("policy.yaml", &tcp_ports(&[80]));
