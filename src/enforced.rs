@@ -67,17 +67,11 @@ impl Enforced {
     /// The request to enforce it, at whatever hook, keeping connections.
     pub fn request<'a>(&'a self, interface: &'a str, lines: &'a SourceLines<'a>) -> AttachRequest<'a> {
         AttachRequest {
-            interface,
-            endpoint: &self.endpoint,
             host: self.host,
-            hook: None,
-            flags: 0,
-            recheck: false,
             failsafes: &self.failsafes,
-            ingress: Some(self.policy(0, lines)),
-            egress: Some(self.policy(1, lines)),
             untracked_ingress: self.untracked(Direction::Ingress, lines),
             untracked_egress: self.untracked(Direction::Egress, lines),
+            ..AttachRequest::new(interface, &self.endpoint, [0, 1].map(|index| self.policy(index, lines)))
         }
     }
 
@@ -157,19 +151,13 @@ impl Followed {
             let (policy, pass_decision) = untracked.as_ref()?;
             Some(UntrackedPolicy { policy, pass_decision: *pass_decision })
         });
+        let policies = self.policies.each_ref().map(Rc::as_ref);
         EndpointPolicy {
-            interface,
-            endpoint: &self.endpoint,
             host: self.host,
-            hook: None,
-            flags: 0,
-            recheck: false,
             failsafes: &self.failsafes,
-            ingress: &self.policies[0],
-            egress: &self.policies[1],
             untracked_ingress,
             untracked_egress,
-            lines,
+            ..EndpointPolicy::new(interface, &self.endpoint, policies, lines)
         }
     }
 }

@@ -176,18 +176,7 @@ pub fn images(yaml: &str) -> Result<[PolicyImage; 2], Failure> {
 }
 
 pub fn request<'a>(ingress: &'a PolicyImage, egress: &'a PolicyImage) -> AttachRequest<'a> {
-    let policy = |image| Some(Policy { image, xdp: false, sets: &[], lines: &no_source_lines });
-    AttachRequest {
-        interface: IFACE,
-        endpoint: "default/pod",
-        host: false,
-        hook: Some(Hook::Tcx),
-        flags: 0,
-        recheck: false,
-        failsafes: &[],
-        ingress: policy(ingress),
-        egress: policy(egress),
-        untracked_ingress: None,
-        untracked_egress: None,
-    }
+    let policy = |image| Policy { image, xdp: false, sets: &[], lines: &no_source_lines };
+    let request = AttachRequest::new(IFACE, "default/pod", [ingress, egress].map(policy));
+    AttachRequest { hook: Some(Hook::Tcx), ..request }
 }

@@ -104,20 +104,8 @@ status: {{ podIPs: [{{ ip: 10.100.{}.{} }}] }}",
 }
 
 fn endpoint<'a>(ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy) -> EndpointPolicy<'a> {
-    EndpointPolicy {
-        interface: IFACE,
-        endpoint: "default/pod",
-        host: false,
-        hook: Some(Hook::Tcx),
-        flags: 0,
-        recheck: false,
-        failsafes: &[],
-        ingress,
-        egress,
-        untracked_ingress: None,
-        untracked_egress: None,
-        lines: &no_source_lines,
-    }
+    let policy = EndpointPolicy::new(IFACE, "default/pod", [ingress, egress], &no_source_lines);
+    EndpointPolicy { hook: Some(Hook::Tcx), ..policy }
 }
 
 /// Milliseconds.

@@ -66,20 +66,7 @@ fn policy(direction: Direction, port: u16, one: &str, two: &str) -> ResolvedPoli
 }
 
 fn at<'a>(interface: &'a str, ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy) -> EndpointPolicy<'a> {
-    EndpointPolicy {
-        interface,
-        endpoint: interface,
-        host: false,
-        hook: None,
-        flags: 0,
-        recheck: false,
-        failsafes: &[],
-        ingress,
-        egress,
-        untracked_ingress: None,
-        untracked_egress: None,
-        lines: &no_source_lines,
-    }
+    EndpointPolicy::new(interface, interface, [ingress, egress], &no_source_lines)
 }
 
 struct Node {

@@ -170,21 +170,9 @@ fn send(stop: &AtomicBool, sent: &[AtomicU64; 4]) {
 }
 
 fn request<'a>(ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy, hook: Hook) -> EndpointPolicy<'a> {
-    EndpointPolicy {
-        interface: "cali0",
-        endpoint: "default/pod",
-        host: false,
-        hook: Some(hook),
-        // Tracked connections would hide what policy says about each packet.
-        flags: abi::CONFIG_STATELESS,
-        recheck: false,
-        failsafes: &[],
-        ingress,
-        egress,
-        untracked_ingress: None,
-        untracked_egress: None,
-        lines: &no_source_lines,
-    }
+    let policy = EndpointPolicy::new("cali0", "default/pod", [ingress, egress], &no_source_lines);
+    // Tracked connections would hide what policy says about each packet.
+    EndpointPolicy { hook: Some(hook), flags: abi::CONFIG_STATELESS, ..policy }
 }
 
 fn swap_under_load(hook: Hook) {

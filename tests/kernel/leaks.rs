@@ -128,19 +128,8 @@ fn an_attach_that_fails_leaves_nothing() {
         within(&world.node, || {
             let mut plane = Dataplane::open(world.fs.path(), Duration::ZERO).unwrap();
             let bad = Policy { image: &image, xdp: false, sets: &[], lines: &no_source_lines };
-            let request = AttachRequest {
-                interface: IFACE,
-                endpoint: "default/pod",
-                host: false,
-                hook: Some(hook),
-                flags: 0,
-                recheck: false,
-                failsafes: &[],
-                ingress: Some(bad),
-                egress: Some(bad),
-                untracked_ingress: None,
-                untracked_egress: None,
-            };
+            let request =
+                AttachRequest { hook: Some(hook), ..AttachRequest::new(IFACE, "default/pod", [bad, bad]) };
             let refused = plane.attach(&request).unwrap_err();
             assert!(matches!(refused, LoaderError::Refused { .. }), "{refused}");
             assert!(refused.to_string().contains("R0 !read_ok"), "{refused}");

@@ -206,20 +206,7 @@ fn resolved(direction: Direction, set: &str, member: &str) -> ResolvedPolicy {
 }
 
 fn at<'a>(interface: &'a str, ingress: &'a ResolvedPolicy, egress: &'a ResolvedPolicy) -> EndpointPolicy<'a> {
-    EndpointPolicy {
-        interface,
-        endpoint: interface,
-        host: false,
-        hook: None,
-        flags: 0,
-        recheck: false,
-        failsafes: &[],
-        ingress,
-        egress,
-        untracked_ingress: None,
-        untracked_egress: None,
-        lines: &no_source_lines,
-    }
+    EndpointPolicy::new(interface, interface, [ingress, egress], &no_source_lines)
 }
 
 #[test]

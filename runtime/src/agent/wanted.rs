@@ -50,6 +50,30 @@ pub struct UntrackedPolicy<'a> {
 pub(super) const PLACES: usize = 4;
 
 impl<'a> EndpointPolicy<'a> {
+    /// A workload's policies, ingress first, at whatever hook; connections that the old ones
+    /// allowed go on.
+    pub fn new(
+        interface: &'a str,
+        endpoint: &'a str,
+        [ingress, egress]: [&'a ResolvedPolicy; 2],
+        lines: &'a SourceLines<'a>,
+    ) -> Self {
+        Self {
+            interface,
+            endpoint,
+            host: false,
+            hook: None,
+            flags: 0,
+            recheck: false,
+            failsafes: &[],
+            ingress,
+            egress,
+            untracked_ingress: None,
+            untracked_egress: None,
+            lines,
+        }
+    }
+
     /// The policy of a place; untracked ones there may be none.
     pub(super) fn place(&self, place: usize) -> Option<&'a ResolvedPolicy> {
         match place {

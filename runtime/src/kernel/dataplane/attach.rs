@@ -58,6 +58,26 @@ pub struct AttachRequest<'a> {
     pub untracked_egress: Option<Untracked<'a>>,
 }
 
+impl<'a> AttachRequest<'a> {
+    /// To enforce a workload's policies, ingress first, at whatever hook; connections that
+    /// the old ones allowed go on.
+    pub fn new(interface: &'a str, endpoint: &'a str, [ingress, egress]: [Policy<'a>; 2]) -> Self {
+        Self {
+            interface,
+            endpoint,
+            host: false,
+            hook: None,
+            flags: 0,
+            recheck: false,
+            failsafes: &[],
+            ingress: Some(ingress),
+            egress: Some(egress),
+            untracked_ingress: None,
+            untracked_egress: None,
+        }
+    }
+}
+
 /// Untracked policy of one direction of a host endpoint.
 #[derive(Copy, Clone)]
 pub struct Untracked<'a> {
