@@ -159,10 +159,15 @@ fn without_filter(world: &World) {
     world.node_command(&format!("tc filter del dev {IFACE} egress"));
 }
 
+/// Links of all network namespaces are listed: ours run the entry programs.
 fn without_links(world: &World) {
+    let status: serde_json::Value = serde_json::from_str(&world.ok(&["status", "-o", "json"])).unwrap();
+    let directions = status["interfaces"][0]["directions"].as_array().unwrap();
+    let entries: Vec<&serde_json::Value> = directions.iter().map(|d| &d["entry_program"]).collect();
     let links: Vec<serde_json::Value> =
         serde_json::from_str(&world.node_command("bpftool -j link show")).unwrap();
-    let ours = links.iter().filter(|link| link["type"] == "tcx" && link["devname"] == IFACE);
+    let ours: Vec<_> = links.iter().filter(|link| entries.contains(&&link["prog_id"])).collect();
+    assert_eq!(ours.len(), 2);
     for link in ours {
         world.node_command(&format!("bpftool link detach id {}", link["id"]));
     }
