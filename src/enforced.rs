@@ -12,7 +12,7 @@ use polc_compiler::ir::{Direction, PolicyIr};
 use polc_compiler::live::ResolvedPolicy;
 use polc_compiler::resolve::{Cluster, Endpoint, EndpointKind};
 use polc_runtime::agent::{EndpointPolicy, UntrackedPolicy};
-use polc_runtime::kernel::{AttachRequest, Failsafe, Policy, SetRecord, Untracked};
+use polc_runtime::kernel::{AttachRequest, Failsafe, Policy, SetRecord, Untracked, support};
 
 use crate::commands::{DirectionArg, EndpointArg};
 use crate::exit::{Exit, Failure};
@@ -91,15 +91,17 @@ impl Enforced {
     }
 }
 
-/// What programs at interfaces are compiled with: they count hits.
+/// What programs at interfaces are compiled with: they count hits, and have tables as
+/// large as this kernel lets them address.
 fn options() -> CompileOptions {
-    let limits = EmitOptions { count: true, ..EmitOptions::default() };
+    let max_direct_bytes = support::max_direct_bytes();
+    let limits = EmitOptions { count: true, max_direct_bytes, ..EmitOptions::default() };
     CompileOptions { limits, ..CompileOptions::default() }
 }
 
 /// Resolved policies, equal ones once.
-#[derive(Default)]
 pub struct Resolved {
+    options: CompileOptions,
     known: HashMap<(Direction, String), Rc<ResolvedPolicy>>,
 }
 
@@ -116,6 +118,11 @@ pub struct Followed {
 }
 
 impl Resolved {
+    /// None yet.
+    pub fn new() -> Self {
+        Self { options: options(), known: HashMap::new() }
+    }
+
     /// Resolves the policies of both directions of an endpoint.
     pub fn endpoint(&mut self, cluster: &Cluster, named: &EndpointArg) -> Result<Followed, Failure> {
         let endpoint = programs::endpoints(cluster, std::slice::from_ref(named))?[0];
@@ -139,7 +146,8 @@ impl Resolved {
         let name = std::mem::take(&mut ir.name);
         let key = (ir.direction, ir.to_string());
         ir.name = name;
-        let new = || Rc::new(ResolvedPolicy::new(ir, options()));
+        let options = &self.options;
+        let new = || Rc::new(ResolvedPolicy::new(ir, options.clone()));
         Rc::clone(self.known.entry(key).or_insert_with(new))
     }
 }

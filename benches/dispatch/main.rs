@@ -35,6 +35,7 @@ use polc_compiler::abi;
 use polc_compiler::compile::{CompileOptions, compile};
 use polc_compiler::image::MapSpec;
 use polc_compiler::ir::{Flow, Outcome, Verdict};
+use polc_runtime::kernel::support;
 
 use kernel::{Bed, Cost, Effort, Loadable, Loaded};
 use options::Options;
@@ -144,6 +145,7 @@ fn row(
     let start = Instant::now();
     let mut how = CompileOptions::default();
     how.limits.form = options.form;
+    how.limits.max_direct_bytes = support::max_direct_bytes();
     let image = compile(work.ir.clone(), &how);
     let build = start.elapsed();
     if options.tables

@@ -10,9 +10,9 @@ mod oracle;
 mod shapes;
 
 use polc_compiler::compile::{CompileOptions, compile};
-use polc_compiler::image::PolicyImage;
+use polc_compiler::image::{DIRECT_BYTES, MapSpec, PolicyImage};
 use polc_compiler::ir::{Flow, Outcome};
-use polc_runtime::kernel::KernelEngine;
+use polc_runtime::kernel::{KernelEngine, support};
 use polc_runtime::packet::build;
 use polc_runtime::vm::{Vm, VmEngine, VmOptions};
 use polc_runtime::{Attachment, AttachmentSpec, Engine, EngineError, Packet};
@@ -33,12 +33,16 @@ struct Case {
 
 impl Case {
     fn new(shape: Shape, rules: usize) -> Self {
+        Self::with(shape, rules, &CompileOptions::default())
+    }
+
+    fn with(shape: Shape, rules: usize, options: &CompileOptions) -> Self {
         let work = workload(shape, rules);
         let mut oracle = Oracle::new(&work.ir);
         let edges = work.candidates.iter().map(|(_, flow)| flow).step_by(15);
         let flows = work.spread.iter().take(FLOWS).chain(edges).map(|flow| (*flow, oracle.evaluate(flow)));
         let flows = flows.collect();
-        let image = compile(work.ir, &CompileOptions::default()).unwrap();
+        let image = compile(work.ir, options).unwrap();
         Self { image, flows }
     }
 
@@ -82,6 +86,18 @@ impl Case {
 #[test]
 fn a_hundred_thousand_mixed_rules_run() {
     let case = Case::new(Shape::Mix, RULES);
+    case.check_vm();
+    case.check_kernel();
+}
+
+/// Tables above 4 MiB, addressed directly where this kernel takes that.
+#[test]
+fn tables_as_large_as_the_kernel_lets_programs_address_run() {
+    let mut options = CompileOptions::default();
+    options.limits.max_direct_bytes = support::max_direct_bytes();
+    let case = Case::with(Shape::SelectorPort, RULES, &options);
+    let is_large = |map: &MapSpec| map.direct && map.capacity_bytes() > DIRECT_BYTES;
+    assert_eq!(case.image.maps.iter().any(is_large), support::max_direct_bytes() > DIRECT_BYTES);
     case.check_vm();
     case.check_kernel();
 }

@@ -94,7 +94,7 @@ struct Wanted {
 impl Wanted {
     fn resolve(args: &Args, sources: Sources) -> Result<Self, Failure> {
         let loaded = Loaded::new(sources)?;
-        let mut resolved = Resolved::default();
+        let mut resolved = Resolved::new();
         let endpoint = |place: &Place| resolved.endpoint(&loaded.cluster, &place.endpoint);
         let followed = args.places.iter().map(endpoint).collect::<Result<_, _>>()?;
         Ok(Self { loaded, followed })

@@ -53,8 +53,7 @@ pub struct AddressLimits {
     pub max_entries: u32,
     /// Most bytes of one map.
     pub max_table_bytes: u64,
-    /// Most bytes of a map that is addressed directly, up to
-    /// [`DIRECT_BYTES`]. Lower it only in tests.
+    /// Most bytes of a map that is addressed directly.
     pub max_direct_bytes: u64,
 }
 

@@ -105,9 +105,9 @@ pub struct EmitOptions {
     pub max_entries: u32,
     /// Most bytes of one table's contents. Default 256 MiB.
     pub max_table_bytes: u64,
-    /// Most bytes of a table that programs address directly, up to
-    /// [`DIRECT_BYTES`]; larger ones are looked into. Default [`DIRECT_BYTES`].
-    /// Lower it only in tests.
+    /// Most bytes of a table that programs address directly; larger ones are looked into.
+    /// Default [`DIRECT_BYTES`], which every kernel takes; up to
+    /// [`crate::image::MAX_DIRECT_BYTES`] for one that takes more. Lower it only in tests.
     pub max_direct_bytes: u64,
 }
 

@@ -1,6 +1,6 @@
 //! Private maps: what they are, what they hold at first, and how a loader makes them.
 //!
-//! Arrays up to [`DIRECT_BYTES`] are *direct*: their values are loaded as one value
+//! Arrays up to [`DIRECT_BYTES`], or more for kernels that take more, are *direct*: their values are loaded as one value
 //! of the kernel's map, so that programs know its address
 //! ([`crate::bpf::Access::Direct`]). Everything else here, and every
 //! [`super::Store`], still counts single values.
@@ -47,9 +47,11 @@ impl MapKind {
     }
 }
 
-/// Most bytes of an array that is addressed directly: what Linux 5.10 takes as one
-/// value.
+/// Most bytes of an array that is addressed directly unless more is asked for: what Linux
+/// 5.10 takes as one value.
 pub const DIRECT_BYTES: u64 = 4 << 20;
+/// Most bytes in any case. The verifier follows offsets up to 2^29.
+pub const MAX_DIRECT_BYTES: u64 = 64 << 20;
 
 /// A private map: its definition and what it must hold before the program runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,7 +116,7 @@ impl MapSpec {
             flags: F_MMAPABLE,
             entries: Vec::new(),
             dense,
-            direct: bytes <= max_direct.min(DIRECT_BYTES) && size.is_multiple_of(8),
+            direct: bytes <= max_direct.min(MAX_DIRECT_BYTES) && size.is_multiple_of(8),
             fixed: false,
         }
     }

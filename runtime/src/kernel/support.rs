@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use polc_compiler::image::{DIRECT_BYTES, MAX_DIRECT_BYTES, MapKind};
+
 use super::error::{LoaderError, kernel};
 use super::hook::Hook;
 use crate::sys::bpf::{
@@ -64,6 +66,20 @@ pub fn check(bpffs: &Path, mount: bool) -> Result<Support, LoaderError> {
         }),
     }
     Err(LoaderError::Unsupported { missing })
+}
+
+/// Most bytes of a table that programs may address directly here: what to compile with
+/// ([`polc_compiler::emit::EmitOptions::max_direct_bytes`]) if programs are for this kernel.
+/// Costs a map of 4 MiB for a moment.
+pub fn max_direct_bytes() -> u64 {
+    let definition = MapDefinition {
+        kind: MapKind::Array as u32,
+        key_size: 4,
+        value_size: DIRECT_BYTES as u32 + 8,
+        max_entries: 1,
+        flags: MMAPABLE,
+    };
+    if Map::create("polc_probe", &definition).is_ok() { MAX_DIRECT_BYTES } else { DIRECT_BYTES }
 }
 
 /// tcx where the kernel has it, else clsact.
