@@ -93,7 +93,7 @@ impl Enforced {
 
 /// What programs at interfaces are compiled with: they count hits, and have tables as
 /// large as this kernel lets them address.
-fn options() -> CompileOptions {
+pub fn options() -> CompileOptions {
     let max_direct_bytes = support::max_direct_bytes();
     let limits = EmitOptions { count: true, max_direct_bytes, ..EmitOptions::default() };
     CompileOptions { limits, ..CompileOptions::default() }
@@ -118,9 +118,9 @@ pub struct Followed {
 }
 
 impl Resolved {
-    /// None yet.
-    pub fn new() -> Self {
-        Self { options: options(), known: HashMap::new() }
+    /// None yet; all will be compiled with [`options`].
+    pub fn new(options: CompileOptions) -> Self {
+        Self { options, known: HashMap::new() }
     }
 
     /// Resolves the policies of both directions of an endpoint.

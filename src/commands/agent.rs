@@ -3,13 +3,15 @@
 //! One loop, a turn each `--poll`: when an input changed, everything is read and
 //! resolved again; when that or the interfaces changed, or something failed a while
 //! ago, what differs is applied: members by stores to tables in force, the rest as new
-//! programs; connections that are over are swept at intervals.
+//! programs; at intervals connections that are over are swept, and policy that somebody
+//! else took off is put back.
 //! Input that cannot be enforced leaves what is in force, and so does the agent's end.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use polc_compiler::compile::CompileOptions;
 use polc_compiler::diag::Sources;
 use polc_compiler::image::source_lines;
 use polc_runtime::agent::{Agent, EndpointPolicy, Outcome, Step, Sweeps};
@@ -18,7 +20,7 @@ use polc_runtime::sys::{Termination, interface_index};
 use super::EndpointArg;
 use super::attach::{HookArg, start};
 use super::bpffs::{BpfFs, Wait};
-use crate::enforced::{Followed, Resolved};
+use crate::enforced::{Followed, Resolved, options};
 use crate::exit::{Exit, Failure};
 use crate::inputs::{Inputs, Loaded};
 use crate::output as streams;
@@ -92,9 +94,9 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn resolve(args: &Args, sources: Sources) -> Result<Self, Failure> {
+    fn resolve(args: &Args, options: &CompileOptions, sources: Sources) -> Result<Self, Failure> {
         let loaded = Loaded::new(sources)?;
-        let mut resolved = Resolved::new();
+        let mut resolved = Resolved::new(options.clone());
         let endpoint = |place: &Place| resolved.endpoint(&loaded.cluster, &place.endpoint);
         let followed = args.places.iter().map(endpoint).collect::<Result<_, _>>()?;
         Ok(Self { loaded, followed })
@@ -170,7 +172,9 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
     let mut stamps = args.inputs.stamps();
     let sources = args.inputs.read()?;
     let mut read = fingerprint(&sources);
-    let mut wanted = Wanted::resolve(args, sources)?;
+    // Asked for once: what the kernel takes does not change, and policy is not to.
+    let options = options();
+    let mut wanted = Wanted::resolve(args, &options, sources)?;
     start(&args.bpffs.path, args.mount_bpffs)?;
     let mut agent = Agent::start(&args.bpffs.path, args.wait.duration())?;
     let mut sweeps = Sweeps::new(Duration::from_secs(args.sweep), Instant::now());
@@ -204,7 +208,7 @@ pub fn run(args: &Args) -> Result<Exit, Failure> {
         stamps = now;
         let outcome = args.inputs.read().and_then(|sources| {
             let before = std::mem::replace(&mut read, fingerprint(&sources));
-            if before == read { Ok(None) } else { Wanted::resolve(args, sources).map(Some) }
+            if before == read { Ok(None) } else { Wanted::resolve(args, &options, sources).map(Some) }
         });
         match outcome {
             Ok(None) => {}

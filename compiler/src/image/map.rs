@@ -1,7 +1,7 @@
 //! Private maps: what they are, what they hold at first, and how a loader makes them.
 //!
-//! Arrays up to [`DIRECT_BYTES`], or more for kernels that take more, are *direct*: their values are loaded as one value
-//! of the kernel's map, so that programs know its address
+//! Arrays up to [`DIRECT_BYTES`], or more for kernels that take more, are *direct*: their
+//! values are loaded as one value of the kernel's map, so that programs know its address
 //! ([`crate::bpf::Access::Direct`]). Everything else here, and every
 //! [`super::Store`], still counts single values.
 

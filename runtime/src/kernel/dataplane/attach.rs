@@ -5,10 +5,11 @@
 //! gets a verdict of one of them: whole policies hold the untracked chain as well.
 //!
 //! Order of a new policy: images loaded, slots stored, record replaced, old image
-//! removed, and then the fixed maps that were its alone. Order of another configuration (endpoint, flags, entry object, hook):
-//! everything staged, slots stored, old folder moved aside, new folder moved in
-//! (the commit), hooks changed, old folder removed. [`super::repair`] finishes what
-//! is behind the commit and undoes what is before it.
+//! removed, and then the fixed maps that were its alone. Order of another
+//! configuration (endpoint, flags, entry object, hook): everything staged, slots
+//! stored, old folder moved aside, new folder moved in (the commit), hooks changed, old
+//! folder removed. [`super::repair`] finishes what is behind the commit and undoes what
+//! is before it.
 
 use std::path::Path;
 
