@@ -58,19 +58,25 @@ fn of_cross(cross: &Cross, word: u64) -> Work {
 
 fn of_bits(bits: &Bits, word: u64) -> Work {
     let sides = [Side::Src, Side::Dst].into_iter().filter(|side| bits.uses(*side)).count() as u32;
-    let width = bits.width as u32;
     let record = 24 + bits.width as u64 * 8;
     let entry = if bits.has_steps { 8 } else { word };
-    let mut work = Work {
-        // The first word that is not zero is on average in the middle.
-        insns: 32 + 12 * sides + (4 + 2 * sides) * width.div_ceil(2),
+    let tables = Work {
+        insns: 32,
         reads: vec![bits.records.len() as u64 * record, bits.entries.len() as u64 * entry],
-        branches: 60 + if width > 1 { 60 } else { 0 },
+        branches: 60,
     };
-    work.reads.extend((0..sides).map(|_| bits.rows.len() as u64 * 8));
+    tables.and(vectors(bits.width as u32, sides, bits.turns, bits.rows.len() as u64 * 8))
+}
+
+/// What bits do with the vectors of so many sides, in rows of so many bytes, for the column
+/// that takes most turns.
+pub(super) fn vectors(width: u32, sides: u32, turns: u32, rows: u64) -> Work {
     // Half of the turns that the longest column takes.
-    let more = (bits.turns - 1).div_ceil(2);
-    work.insns += more * 30;
-    work.branches += more * 50;
-    work
+    let more = (turns - 1).div_ceil(2);
+    Work {
+        // The first word that is not zero is on average in the middle.
+        insns: 12 * sides + (4 + 2 * sides) * width.div_ceil(2) + more * 30,
+        reads: (0..sides).map(|_| rows).collect(),
+        branches: more * 50 + if width > 1 { 60 } else { 0 },
+    }
 }

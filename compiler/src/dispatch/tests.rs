@@ -148,9 +148,9 @@ fn widen(ir: &mut PolicyIr) {
 
 #[test]
 fn columns_of_many_blocks_agree_with_the_reference() {
-    let shape = Shape { chains: 4, rules: 500, sets: 60, nets: 4, ports: 1, log: true };
+    let shape = Shape { chains: 4, rules: 1500, sets: 120, nets: 4, ports: 1, log: true };
     let (mut chained, mut steps) = (0, 0);
-    for seed in 0..20 {
+    for seed in 0..60 {
         let mut ir = policy(seed, &shape);
         widen(&mut ir);
         if seed % 2 == 0 {

@@ -147,6 +147,17 @@ fn axis(
     ends: &Ends,
 ) -> Result<(), AsmError> {
     const AXIS: Reg = COLUMN;
+    let (other, page) = (b.label(), b.label());
+    if let Some(likely) = likely {
+        jump_unless(b, likely, other);
+        b.load_map_value(Reg::R0, pages.map, u32::from(likely.index) * pages.size);
+        b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_DPORT.offset + 1));
+        b.load_element(Size::B2, Reg::R1, Reg::R1);
+        // The low byte, from where it lies: nothing has to be cut off the port.
+        b.push(Insn::load(Size::B1, AXIS, STATE, STATE_DPORT.offset));
+        b.jump(page);
+    }
+    b.bind(other)?;
     // All but one of the fields are 0.
     for (i, field) in fields.iter().enumerate() {
         let to = if i == 0 { AXIS } else { Reg::R2 };
@@ -155,15 +166,6 @@ fn axis(
             b.push(Insn::alu(AluOp::Or, AXIS, Reg::R2));
         }
     }
-    let (other, page) = (b.label(), b.label());
-    if let Some(likely) = likely {
-        jump_unless(b, likely, other);
-        b.load_map_value(Reg::R0, pages.map, u32::from(likely.index) * pages.size);
-        b.push(Insn::load(Size::B1, Reg::R1, STATE, STATE_DPORT.offset + 1));
-        b.load_element(Size::B2, Reg::R1, Reg::R1);
-        b.jump(page);
-    }
-    b.bind(other)?;
     b.load_field(STATE_FLAGS);
     b.mask(3);
     b.push(Insn::load(Size::B1, Reg::R2, STATE, STATE_FAMILY.offset));
@@ -183,8 +185,8 @@ fn axis(
     b.push(Insn::alu(AluOp::Rsh, Reg::R1, 8));
     b.push(Insn::alu(AluOp::And, Reg::R1, 0xff));
     b.load_element(Size::B2, Reg::R1, Reg::R1);
-    b.bind(page)?;
     b.push(Insn::alu(AluOp::And, AXIS, 0xff));
+    b.bind(page)?;
     b.load_in(pages, Reg::R1, (AXIS, Size::B2), found, ends.no_table);
     Ok(())
 }

@@ -6,7 +6,7 @@
 use super::super::column::{Act, Item, Partition};
 use super::super::condition::{Cond, Postings};
 use super::super::outcome::Word;
-use super::super::{Limits, Side, Unfit};
+use super::super::{Limits, Side, Unfit, cost};
 use super::order::{self, Group, Order, order};
 use super::{Bits, Entry, MAX_TURNS, Record, Step};
 use crate::address::AddressClasses;
@@ -14,6 +14,8 @@ use crate::ir::{Decision, Verdict};
 
 /// Words of a vector that are tried, ascending.
 const WIDTHS: [usize; 4] = [1, 2, 4, 8];
+/// Half times the smallest rows that rows may take for a width that costs packets less.
+const MOST_ROWS: u64 = 3;
 /// Most bytes of one row: the kernel's limit for a value is 4 MiB.
 const MAX_ROW: usize = 2 << 20;
 
@@ -27,8 +29,9 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
         true => (classes.len() as u32 + (classes.len() as u32 / 4).max(64)).min(limits.classes),
         false => classes.len() as u32,
     };
-    let (width, groups) = choose(&order, room as usize);
     let asks = |cond: &dyn Fn(&Item) -> Cond| partition.items.iter().any(|item| cond(item) != Cond::ALWAYS);
+    let sides = [asks(&|item| item.src), asks(&|item| item.dst)];
+    let (width, groups) = choose(&order, sides.iter().filter(|used| **used).count(), room as usize);
     let mut filler = Filler {
         partition,
         order: &order,
@@ -37,7 +40,7 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
         seen: vec![0; order.items.len()],
         places: vec![0; order.items.len()],
         bits: Bits {
-            sides: [asks(&|item| item.src), asks(&|item| item.dst)],
+            sides,
             width,
             records: vec![Record::new(width); order.columns.len()],
             entries: Vec::new(),
@@ -70,18 +73,21 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
     Ok(bits)
 }
 
-/// The width with the smallest tables; a wider one has to save a fifth.
-fn choose(order: &Order, classes: usize) -> (usize, Vec<Group>) {
-    let mut best: Option<(usize, usize, Vec<Group>)> = None;
-    for width in WIDTHS {
+/// The width that costs a packet least, of those whose rows are not much larger than the
+/// smallest ones.
+fn choose(order: &Order, sides: usize, classes: usize) -> (usize, Vec<Group>) {
+    let of_width = |width: usize| {
         let groups = order::groups(order, width * 64);
-        let blocks: usize = groups.iter().map(|group| group.entries.div_ceil(width * 64).max(1)).sum();
-        let bytes = blocks * width * 8 * classes;
-        if best.as_ref().is_none_or(|(least, ..)| bytes * 5 < least * 4) {
-            best = Some((bytes, width, groups));
-        }
-    }
-    best.map_or((1, Vec::new()), |(_, width, groups)| (width, groups))
+        let blocks = |group: &Group| group.entries.div_ceil(width * 64).max(1);
+        let rows = (groups.iter().map(blocks).sum::<usize>() * sides * width * 8 * classes) as u64;
+        let turns = groups.iter().map(blocks).max().unwrap_or(1) as u32;
+        (rows, cost::vectors(width as u32, sides as u32, turns, rows).cost().total(), width, groups)
+    };
+    let widths = WIDTHS.map(of_width);
+    let least = widths.iter().map(|(rows, ..)| *rows).min().unwrap_or(0);
+    let small = widths.into_iter().filter(|(rows, ..)| *rows * 2 <= least * MOST_ROWS);
+    let best = small.min_by_key(|(_, total, ..)| *total);
+    best.map_or((1, Vec::new()), |(_, _, width, groups)| (width, groups))
 }
 
 impl Record {
