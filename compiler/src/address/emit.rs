@@ -15,7 +15,8 @@ use super::trie::Strides;
 use super::{AddressTables, lengths, trie};
 use crate::abi::{Field, STATE_FAMILY};
 use crate::bpf::{
-    Access, AluOp, AsmError, Assembler, ByteOrder, Cond, Index, Insn, Label, Reg, Size, SwapBits, Width,
+    Access, AluOp, AsmError, Assembler, ByteOrder, Cond, Index, Insn, Label, Operand, Reg, Size, SwapBits,
+    Width,
 };
 
 const KEY: i16 = -12;
@@ -395,17 +396,21 @@ impl Code<'_> {
         for which in 0..2 {
             self.line(Table::Nets6, shape, length, which);
             self.key(shape.keys, length);
-            self.slots(shape.keys, hit, |code, next| {
-                code.asm.push(Insn::mov(Reg::R5, FOUND));
-                code.asm.push(Insn::alu(AluOp::Rsh, Reg::R5, lengths::CLASS_BITS as i32));
-                code.asm.jump_if(Width::W32, Cond::Ne, Reg::R5, lengths::tag(length) as i32, next);
-            })?;
+            let tag = Operand::Imm(lengths::value(length, 0) as i32);
+            self.slots(shape.keys, hit, |code, next| code.jump_unless_tag(tag, next))?;
             if which == 0 {
                 self.jump_unless_overflow(miss);
             }
         }
         self.asm.jump(miss);
         Ok(())
+    }
+
+    /// Leaves the class of a value that has this tag, or goes to `other`.
+    fn jump_unless_tag(&mut self, tag: Operand, other: Label) {
+        self.asm.push(Insn::Alu { width: Width::W32, op: AluOp::Xor, dst: FOUND, src: tag });
+        // Another tag leaves one of the bits above the class.
+        self.asm.jump_if(Width::W32, Cond::Gt, FOUND, (1 << lengths::CLASS_BITS) - 1, other);
     }
 
     /// Walks the tree of lengths; goes to `end` with the best on the stack.
@@ -454,11 +459,7 @@ impl Code<'_> {
             self.line_of_hash(Table::Nets6, shape);
             self.node_key(shape.keys);
             self.asm.push(Insn::load(Size::B4, Reg::R5, Reg::R5, node::TAG));
-            self.slots(shape.keys, hit, |code, next| {
-                code.asm.push(Insn::mov(Reg::R3, FOUND));
-                code.asm.push(Insn::alu(AluOp::Rsh, Reg::R3, lengths::CLASS_BITS as i32));
-                code.asm.jump_if(Width::W32, Cond::Ne, Reg::R3, Reg::R5, next);
-            })?;
+            self.slots(shape.keys, hit, |code, next| code.jump_unless_tag(Reg::R5.into(), next))?;
             if which == 0 {
                 self.jump_unless_overflow(miss);
             }

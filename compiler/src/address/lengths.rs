@@ -37,7 +37,7 @@ pub(super) mod node {
     pub const MASK: i16 = 0;
     /// Multiplier of these bytes.
     pub const MULTIPLIER: i16 = 16;
-    /// The length's tag.
+    /// The length's tag, where it stands in a value.
     pub const TAG: i16 = 48;
     /// What is added before the first half is multiplied.
     pub const SALT: i16 = 52;
@@ -86,7 +86,7 @@ pub(super) fn tree(shape: &Shape, lengths: &[u8]) -> Vec<u32> {
             long(node::MULTIPLIER + 16 * i16::from(which), a);
             long(node::MULTIPLIER + 16 * i16::from(which) + 8, b);
         }
-        words[node::TAG as usize / 4] = tag(length);
+        words[node::TAG as usize / 4] = value(length, 0);
         words[node::SALT as usize / 4] = shape.salt(length);
         words[node::HIT as usize / 4] = line(mid + 1, to);
         words[node::MISS as usize / 4] = line(from, mid);
