@@ -106,12 +106,11 @@ fn named(alternatives: &[PortMatch]) -> Vec<(u8, u16, AddrSet)> {
 /// Finds the scratch register's value among ascending ranges.
 ///
 /// What waits while the verifier follows the first way out: in a chain the next
-/// range, and the lower bound of every range that has two; in a tree two branches
-/// on each level as well.
+/// range, and one way out of each; in a tree two branches on each level as well.
 fn search(b: &mut Builder, ranges: &[(u16, u16)], yes: Label, no: Label) -> Result<(), AsmError> {
-    let wide = ranges.iter().filter(|(first, last)| first < last).count().min(CHAIN) as u32;
+    let chain = ranges.len().min(CHAIN) as u32;
     let levels = (ranges.len() / CHAIN).checked_ilog2().map_or(0, |levels| levels + 1);
-    b.count_branches(1 + wide + 2 * levels);
+    b.count_branches(1 + chain + 2 * levels);
     tree(b, ranges, yes, no)
 }
 
@@ -135,9 +134,14 @@ fn chain(b: &mut Builder, ranges: &[(u16, u16)], yes: Label, no: Label) -> Resul
         b.jump(no);
         return Ok(());
     };
-    for range in most {
+    for (first, last) in most {
+        if first == last {
+            // Not taken but for the port itself: one instruction for every other packet.
+            b.jump_if(Cond::Eq, (*first).into(), yes);
+            continue;
+        }
         let next = b.label();
-        one(b, *range, yes, next, no);
+        one(b, (*first, *last), yes, next, no);
         b.bind(next)?;
     }
     one(b, *last, yes, no, no);

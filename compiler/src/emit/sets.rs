@@ -106,7 +106,7 @@ fn rows(
 /// Goes to `yes` if a prefix covers the side's address, else on.
 fn compare(b: &mut Builder, side: Side, nets: &[IpNet], yes: Label) -> Result<(), AsmError> {
     let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = nets.iter().partition(|net| matches!(net, IpNet::V4(_)));
-    for (family, nets) in [(4, v4), (6, v6)] {
+    for (family, mut nets) in [(4, v4), (6, v6)] {
         if nets.is_empty() {
             continue;
         }
@@ -114,36 +114,58 @@ fn compare(b: &mut Builder, side: Side, nets: &[IpNet], yes: Label) -> Result<()
         b.load_field(STATE_FAMILY);
         b.jump_if(Cond::Ne, family, other);
         b.count_branches(1);
-        for net in nets {
-            let next = b.label();
-            prefix(b, side, &net, next);
-            b.jump(yes);
-            b.bind(next)?;
+        // Those that are cut alike load and cut the address once.
+        nets.sort_by_key(|net| (net.prefix_len(), net.network()));
+        let mut loaded = None;
+        for net in &nets {
+            prefix(b, side, net, &mut loaded, yes)?;
         }
         b.bind(other)?;
     }
     Ok(())
 }
 
-/// Goes to `no` unless the prefix covers the address, which is of its family.
-fn prefix(b: &mut Builder, side: Side, net: &IpNet, no: Label) {
+/// Goes to `yes` if the prefix covers the address, which is of its family, else on.
+/// `loaded` is the word of the address that the scratch register holds, and its mask.
+fn prefix(
+    b: &mut Builder,
+    side: Side,
+    net: &IpNet,
+    loaded: &mut Option<(i16, u32)>,
+    yes: Label,
+) -> Result<(), AsmError> {
     let octets = match net.network() {
         std::net::IpAddr::V4(address) => address.octets().to_vec(),
         std::net::IpAddr::V6(address) => address.octets().to_vec(),
     };
-    let mut left = u32::from(net.prefix_len());
-    for (at, word) in (0..).step_by(4).zip(octets.as_chunks::<4>().0) {
-        if left == 0 {
-            break;
+    let words = usize::from(net.prefix_len()).div_ceil(32);
+    if words == 0 {
+        b.jump(yes);
+        return Ok(());
+    }
+    let other = b.label();
+    for (i, word) in octets.as_chunks::<4>().0[..words].iter().enumerate() {
+        // The address lies in network order.
+        let bits = (u32::from(net.prefix_len()) - i as u32 * 32).min(32);
+        let mask = (u32::MAX << (32 - bits)).swap_bytes();
+        let at = side.address_field().offset + i as i16 * 4;
+        if *loaded != Some((at, mask)) {
+            b.push(Insn::load(Size::B4, SCRATCH, STATE, at));
+            if bits < 32 {
+                b.mask(mask);
+            }
         }
-        let bits = left.min(32);
-        left -= bits;
-        b.push(Insn::load(Size::B4, SCRATCH, STATE, side.address_field().offset + at));
-        if bits < 32 {
-            // The address lies in network order.
-            b.mask((u32::MAX << (32 - bits)).swap_bytes());
+        *loaded = Some((at, mask));
+        let word = u32::from_le_bytes(*word);
+        match i + 1 == words {
+            true => b.jump_if(Cond::Eq, word, yes),
+            false => b.jump_if(Cond::Ne, word, other),
         }
-        b.jump_if(Cond::Ne, u32::from_le_bytes(*word), no);
         b.count_branches(1);
     }
+    if words > 1 {
+        // Either word may be there.
+        *loaded = None;
+    }
+    b.bind(other)
 }
