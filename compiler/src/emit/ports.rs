@@ -53,7 +53,7 @@ pub(super) fn test(
         b.load_field(side.port_field());
         b.jump_if(Cond::Ne, port.into(), next);
         b.count_branches(2);
-        sets.test(b, side, &[set], &[], next)?;
+        sets.test(b, side, None, &[set], &[], next)?;
         b.jump(yes);
         if i < last {
             b.bind(next)?;

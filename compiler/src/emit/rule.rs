@@ -262,7 +262,7 @@ fn set_tests(
         Side::Dst => rule.origins.dst,
     };
     b.about(Subject::Test(side.sets_criterion()), text::sets(ir, side, criteria), at.or(rule.origins.rule));
-    sets.test(b, side, &criteria.in_sets, &criteria.not_in, miss)
+    sets.test(b, side, rule.matches.family, &criteria.in_sets, &criteria.not_in, miss)
 }
 
 fn action(b: &mut Builder, rule: &RuleData, exits: Exits) {

@@ -17,7 +17,7 @@ use super::builder::{Builder, SCRATCH, STATE};
 use super::rule::Side;
 use crate::abi::STATE_FAMILY;
 use crate::bpf::{AsmError, Cond, Insn, Label, Size};
-use crate::ir::{AddrSet, PolicyIr};
+use crate::ir::{AddrSet, Family, PolicyIr};
 use crate::passes::AddressClasses;
 
 /// The way, with what it needs to know.
@@ -39,11 +39,12 @@ impl SetTests<'_> {
     }
 
     /// Goes to `no` unless the side's address is in all of some sets and in none of the
-    /// others.
+    /// others. `family` is what the rule has tested already.
     pub fn test(
         self,
         b: &mut Builder,
         side: Side,
+        family: Option<Family>,
         inside: &[AddrSet],
         outside: &[AddrSet],
         no: Label,
@@ -53,12 +54,12 @@ impl SetTests<'_> {
             Self::Compares(ir) => {
                 for set in inside {
                     let yes = b.label();
-                    compare(b, side, &ir.sets[*set].nets, yes)?;
+                    compare(b, side, family, &ir.sets[*set].nets, yes)?;
                     b.jump(no);
                     b.bind(yes)?;
                 }
                 for set in outside {
-                    compare(b, side, &ir.sets[*set].nets, no)?;
+                    compare(b, side, family, &ir.sets[*set].nets, no)?;
                 }
             }
         }
@@ -103,17 +104,26 @@ fn rows(
     }
 }
 
-/// Goes to `yes` if a prefix covers the side's address, else on.
-fn compare(b: &mut Builder, side: Side, nets: &[IpNet], yes: Label) -> Result<(), AsmError> {
+/// Goes to `yes` if a prefix covers the side's address, else on. Of the packet's family
+/// this much is known.
+fn compare(
+    b: &mut Builder,
+    side: Side,
+    known: Option<Family>,
+    nets: &[IpNet],
+    yes: Label,
+) -> Result<(), AsmError> {
     let (v4, v6): (Vec<IpNet>, Vec<IpNet>) = nets.iter().partition(|net| matches!(net, IpNet::V4(_)));
-    for (family, mut nets) in [(4, v4), (6, v6)] {
-        if nets.is_empty() {
+    for (family, mut nets) in [(Family::V4, v4), (Family::V6, v6)] {
+        if nets.is_empty() || known.is_some_and(|known| known != family) {
             continue;
         }
         let other = b.label();
-        b.load_field(STATE_FAMILY);
-        b.jump_if(Cond::Ne, family, other);
-        b.count_branches(1);
+        if known.is_none() {
+            b.load_field(STATE_FAMILY);
+            b.jump_if(Cond::Ne, if family == Family::V4 { 4 } else { 6 }, other);
+            b.count_branches(1);
+        }
         // Those that are cut alike load and cut the address once.
         nets.sort_by_key(|net| (net.prefix_len(), net.network()));
         let mut loaded = None;
