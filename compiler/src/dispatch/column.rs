@@ -18,7 +18,7 @@
 //! rules that are live at each stretch: O(Σ stretches × rules there), bounded by
 //! `MAX_WORK`.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::axis::{self, Span};
 use super::condition::{Cond, Conditions};
@@ -289,8 +289,9 @@ struct Sweeper<'a> {
 
 impl<'a> Sweeper<'a> {
     fn new(ir: &'a PolicyIr, most: usize) -> Self {
+        let rules = ir.rules.len();
         let mut sweeper = Self {
-            live: Vec::new(),
+            live: Vec::with_capacity(rules),
             starts: Vec::new(),
             ends: Vec::new(),
             general: Vec::new(),
@@ -298,11 +299,11 @@ impl<'a> Sweeper<'a> {
             mentioned: [false; 256],
             named: false,
             conditions: Conditions::default(),
-            items: Vec::new(),
-            ranks: Vec::new(),
-            item_ids: FxHashMap::default(),
-            pairs: Vec::new(),
-            pair_ids: FxHashMap::default(),
+            items: Vec::with_capacity(rules),
+            ranks: Vec::with_capacity(rules),
+            item_ids: FxHashMap::with_capacity_and_hasher(rules, FxBuildHasher),
+            pairs: Vec::with_capacity(rules),
+            pair_ids: FxHashMap::with_capacity_and_hasher(rules, FxBuildHasher),
             marks: Vec::new(),
             mark: 0,
             columns: Distinct::default(),
