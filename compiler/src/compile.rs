@@ -82,10 +82,17 @@ pub fn compile(ir: PolicyIr, options: &CompileOptions) -> Result<PolicyImage, Co
 /// A compiled policy, and what its tables were made from.
 pub(crate) struct Compiled {
     pub image: PolicyImage,
-    /// The policy behind all passes.
+    /// The policy behind all passes; its decisions went to the image.
     pub ir: PolicyIr,
     /// `None` for a chain.
     pub parts: Option<FlatParts>,
+}
+
+impl Compiled {
+    fn new(image: PolicyImage, mut ir: PolicyIr, parts: Option<FlatParts>) -> Self {
+        let decisions = std::mem::take(&mut ir.decisions).into();
+        Self { image: PolicyImage { decisions, ..image }, ir, parts }
+    }
 }
 
 /// Compiles one policy, as [`compile`].
@@ -102,7 +109,7 @@ pub(crate) fn compile_with_parts(
     if options.level == 0 || matches!(limits.form, Form::Chain | Form::Direct) {
         optimize(&mut ir, &passes)?;
         let (image, parts) = emit_with_parts(&ir, &limits)?;
-        return Ok(Compiled { image, ir, parts });
+        return Ok(Compiled::new(image, ir, parts));
     }
     let is_profiled = options.level >= 2 && options.profile.is_some();
     prepare(&mut ir, &passes)?;
@@ -110,7 +117,7 @@ pub(crate) fn compile_with_parts(
         Ok(tables) if tables.is_ordered() && is_profiled => None,
         // Compares go rule by rule.
         Ok(tables) if limits.form == Form::Auto && is_direct_cheaper(&ir, &tables.image) => None,
-        Ok(tables) => return Ok(Compiled { image: tables.image, ir, parts: Some(tables.parts) }),
+        Ok(tables) => return Ok(Compiled::new(tables.image, ir, Some(tables.parts))),
         Err(error) if error.is_limit() => Some(error),
         Err(error) => return Err(error.into()),
     };
@@ -123,7 +130,7 @@ pub(crate) fn compile_with_parts(
         _ => {}
     }
     let (image, parts) = emit_with_parts(&ir, &limits)?;
-    Ok(Compiled { image, ir, parts })
+    Ok(Compiled::new(image, ir, parts))
 }
 
 #[cfg(test)]

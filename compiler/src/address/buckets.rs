@@ -115,7 +115,11 @@ impl Shape {
     /// The key's line by its first (0) or second (1) hash: the upper half of the
     /// product picks it, so that no mask and no power of two is needed.
     pub fn line(&self, key: &Key, which: u8, length: u8) -> u32 {
-        let [a, b] = self.multipliers(which, length);
+        self.line_by(key, self.multipliers(which, length), length)
+    }
+
+    /// As [`Self::line`], by the multipliers of the hash.
+    fn line_by(&self, key: &Key, [a, b]: [u64; 2], length: u8) -> u32 {
         let half = |i: usize| {
             let bytes = u64::from(key[i]) | (u64::from(key[i + 1]) << 32);
             // In network order the last byte, in which neighbours differ, is the
@@ -179,21 +183,41 @@ pub(super) fn build(keys: Keys, capacity: u64, entries: &[Entry]) -> Option<(Sha
 
 const FREE: u32 = u32::MAX;
 
+/// The lines of entries. Multipliers take longer than all else, and are those of a length.
+struct Lines<'a> {
+    shape: &'a Shape,
+    entries: &'a [Entry],
+    multipliers: Vec<[[u64; 2]; 2]>,
+}
+
+impl<'a> Lines<'a> {
+    fn new(shape: &'a Shape, entries: &'a [Entry]) -> Self {
+        let of = |length: u8| [0, 1].map(|which| shape.multipliers(which, length));
+        Self { shape, entries, multipliers: (0..=128).map(of).collect() }
+    }
+
+    fn of(&self, entry: u32, which: u8) -> u32 {
+        let Entry { key, length, .. } = &self.entries[entry as usize];
+        self.shape.line_by(key, self.multipliers[usize::from(*length)][usize::from(which)], *length)
+    }
+}
+
 fn place(shape: &Shape, entries: &[Entry]) -> Option<Vec<u32>> {
     let slots = shape.keys.slots();
     let mut owner = vec![FREE; shape.lines as usize * slots];
+    let lines = Lines::new(shape, entries);
     for first in 0..entries.len() as u32 {
-        settle(shape, entries, &mut owner, first)?;
+        settle(&lines, slots, &mut owner, first)?;
     }
     let mut words = vec![0; shape.lines as usize * LINE_WORDS];
     for (line, owners) in owner.chunks(slots).enumerate() {
-        for (slot, entry) in owners.iter().enumerate().filter(|(_, o)| **o != FREE) {
-            let entry = &entries[*entry as usize];
+        for (slot, number) in owners.iter().enumerate().filter(|(_, o)| **o != FREE) {
+            let entry = &entries[*number as usize];
             let at = shape.key_word(line as u32, slot);
             // One to four words: less than a call to copy them.
             words[at..].iter_mut().zip(entry.key).take(shape.keys.words()).for_each(|(to, from)| *to = from);
             words[shape.value_word(line as u32, slot)] = entry.value;
-            let first = shape.line(&entry.key, 0, entry.length);
+            let first = lines.of(*number, 0);
             if first as usize != line {
                 words[first as usize * LINE_WORDS + OVERFLOW] = 1;
             }
@@ -210,17 +234,15 @@ fn take(slots: usize, owner: &mut [u32], line: u32, entry: u32) -> bool {
 }
 
 /// Gives an entry a slot, moving others as it takes.
-fn settle(shape: &Shape, entries: &[Entry], owner: &mut [u32], entry: u32) -> Option<()> {
-    let slots = shape.keys.slots();
+fn settle(lines: &Lines<'_>, slots: usize, owner: &mut [u32], entry: u32) -> Option<()> {
     let mut entry = entry;
     let mut avoid = u32::MAX;
     for turn in 0..MOVES {
-        let line = |which| shape.line(&entries[entry as usize].key, which, entries[entry as usize].length);
-        let first = line(0);
+        let first = lines.of(entry, 0);
         if take(slots, owner, first, entry) {
             return Some(());
         }
-        let second = line(1);
+        let second = lines.of(entry, 1);
         if take(slots, owner, second, entry) {
             return Some(());
         }

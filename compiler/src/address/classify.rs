@@ -168,8 +168,15 @@ pub fn classify(ir: &PolicyIr) -> AddressClasses {
     let (v4, v6) = members(ir, &sets);
     let mut classes = ClassSets::new();
     let open = sets.values().any(|set| ir.sets[*set].kind == SetKind::Members);
-    let (v4, around4) = sweep(v4, open, &mut classes, |outer, inner| outer.contains(inner));
-    let (v6, around6) = sweep(v6, open, &mut classes, |outer, inner| outer.contains(inner));
+    // Members are masked, so that their first addresses say all.
+    let (v4, around4) = sweep(v4, open, &mut classes, |outer, inner| {
+        let differ = u32::from(outer.addr()) ^ u32::from(inner.addr());
+        outer.prefix_len() <= inner.prefix_len() && differ.leading_zeros() >= outer.prefix_len().into()
+    });
+    let (v6, around6) = sweep(v6, open, &mut classes, |outer, inner| {
+        let differ = u128::from(outer.addr()) ^ u128::from(inner.addr());
+        outer.prefix_len() <= inner.prefix_len() && differ.leading_zeros() >= outer.prefix_len().into()
+    });
     AddressClasses { sets, v4, v6, open, classes, around4, around6, bits }
 }
 
@@ -199,17 +206,24 @@ type Members<N> = Vec<(N, SetBit)>;
 
 /// All members with their set's bit, ascending: a prefix stands before those in it.
 fn members(ir: &PolicyIr, sets: &PrimaryMap<SetBit, AddrSet>) -> (Members<Ipv4Net>, Members<Ipv6Net>) {
-    let (mut v4, mut v6) = (Vec::new(), Vec::new());
-    for (bit, set) in sets {
-        for net in &ir.sets[*set].nets {
+    let nets = || sets.iter().flat_map(|(bit, set)| ir.sets[*set].nets.iter().map(move |net| (net, bit)));
+    let count4 = nets().filter(|(net, _)| matches!(net, IpNet::V4(_))).count();
+    let mut v4 = Vec::with_capacity(count4);
+    let mut v6 = Vec::with_capacity(nets().count() - count4);
+    // Addresses apart from wider prefixes: often each ascend as they come, and the sort
+    // then has to merge two runs only.
+    for is_host in [true, false] {
+        for (net, bit) in nets() {
             match net {
-                IpNet::V4(net) => v4.push((*net, bit)),
-                IpNet::V6(net) => v6.push((*net, bit)),
+                IpNet::V4(net) if (net.prefix_len() == 32) == is_host => v4.push((*net, bit)),
+                IpNet::V6(net) if (net.prefix_len() == 128) == is_host => v6.push((*net, bit)),
+                _ => {}
             }
         }
     }
-    v4.sort_unstable();
-    v6.sort_unstable();
+    // As numbers, which takes less than to compare them as they are.
+    v4.sort_by_key(|(net, bit)| (u32::from(net.addr()), net.prefix_len(), *bit));
+    v6.sort_by_key(|(net, bit)| (u128::from(net.addr()), net.prefix_len(), *bit));
     (v4, v6)
 }
 
@@ -227,8 +241,11 @@ fn sweep<N: Copy + PartialEq>(
 ) -> (Vec<(N, Class)>, Vec<u32>) {
     let bits: Vec<SetBit> = members.iter().map(|(_, bit)| *bit).collect();
     let mut known: FxHashMap<(Class, &[SetBit]), Class> = FxHashMap::default();
-    let (mut table, mut around): (Vec<(N, Class)>, Vec<u32>) = (Vec::new(), Vec::new());
+    let mut table: Vec<(N, Class)> = Vec::with_capacity(members.len());
+    let mut around: Vec<u32> = Vec::with_capacity(members.len());
     let mut last = OUTERMOST;
+    // What came before is likely to come again: a set's members lie close.
+    let mut before: ((Class, &[SetBit]), Class) = ((Class::NONE, &[]), Class::NONE);
     let mut from = 0;
     for same in members.chunk_by(|a, b| a.0 == b.0) {
         let (net, bits) = (same[0].0, &bits[from..from + same.len()]);
@@ -239,7 +256,11 @@ fn sweep<N: Copy + PartialEq>(
             last = around[last as usize];
         }
         let outer = table.get(last as usize).map_or(Class::NONE, |(_, class)| *class);
-        let class = *known.entry((outer, bits)).or_insert_with(|| classes.with(outer, bits));
+        if before.0 != (outer, bits) {
+            let class = *known.entry((outer, bits)).or_insert_with(|| classes.with(outer, bits));
+            before = ((outer, bits), class);
+        }
+        let class = before.1;
         if all || class != outer {
             table.push((net, class));
             around.push(last);

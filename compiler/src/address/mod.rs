@@ -41,6 +41,8 @@ pub use emit::LookUp;
 pub use layout::AddressLayout;
 pub use membership::{ClassRows, Membership, Refused};
 
+use ipnet::Ipv6Net;
+
 use crate::image::{DIRECT_BYTES, MapSpec};
 
 use buckets::{Entry, Keys};
@@ -132,11 +134,6 @@ impl AddressTables {
             .iter()
             .map(|(net, class)| (net.network().into(), net.prefix_len(), class.as_u32()))
             .collect();
-        let v6: Vec<(u128, u8, u32)> = classes
-            .v6
-            .iter()
-            .map(|(net, class)| (net.network().into(), net.prefix_len(), class.as_u32()))
-            .collect();
         let mut layout = AddressLayout {
             hosts4: None,
             nets4: None,
@@ -147,7 +144,7 @@ impl AddressTables {
         };
         let mut words = Vec::new();
         build4(&v4, classes.open, &mut layout, &mut words)?;
-        build6(&v6, classes.open, &mut layout, &mut words)?;
+        build6(&classes.v6, classes.open, &mut layout, &mut words)?;
         layout::check(&layout, limits)?;
         Ok(Self { layout, words })
     }
@@ -205,23 +202,26 @@ fn build4(
 }
 
 fn build6(
-    prefixes: &Prefixes<u128>,
+    prefixes: &[(Ipv6Net, Class)],
     open: bool,
     layout: &mut AddressLayout,
     words: &mut Vec<Vec<u32>>,
 ) -> Result<(), AddressError> {
-    let hosts = prefixes.iter().filter(|(_, length, _)| *length == 128);
-    let entries: Vec<Entry> = hosts
-        .map(|(address, length, class)| Entry { key: lengths::key(*address), length: *length, value: *class })
-        .collect();
+    let mut nets: Vec<(u128, u8, u32)> = Vec::new();
+    let mut entries: Vec<Entry> = Vec::with_capacity(prefixes.len());
+    for (net, class) in prefixes {
+        let (address, length, class) = (net.network().into(), net.prefix_len(), class.as_u32());
+        match length {
+            128 => entries.push(Entry { key: lengths::key(address), length, value: class }),
+            _ => nets.push((address, length, class)),
+        }
+    }
     if open || !entries.is_empty() {
         let capacity = layout::room(entries.len() as u64, open);
         let (shape, table) = fill(Table::Hosts6, Keys::Full, capacity, &entries)?;
         layout.hosts6 = Some(shape);
         words.push(table);
     }
-    let nets: Vec<(u128, u8, u32)> =
-        prefixes.iter().filter(|(_, length, _)| *length < 128).copied().collect();
     if !nets.is_empty() {
         let lengths = lengths::lengths(&nets);
         let entries = lengths::entries(&nets, &lengths);

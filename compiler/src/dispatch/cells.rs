@@ -91,7 +91,7 @@ pub fn fill(
 
 /// The side that columns ask about.
 fn only_side(partition: &Partition) -> Result<Option<Side>, Unfit> {
-    let items = || partition.columns.iter().flatten().map(|id| &partition.items[*id as usize]);
+    let items = || partition.columns.all().iter().map(|id| &partition.items[*id as usize]);
     match (items().any(|item| item.src != Cond::ALWAYS), items().any(|item| item.dst != Cond::ALWAYS)) {
         (true, true) => Err(Unfit::TwoSided),
         (true, false) => Ok(Some(Side::Src)),

@@ -18,10 +18,11 @@
 //! rules that are live at each stretch: O(Σ stretches × rules there), bounded by
 //! `MAX_WORK`.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use super::axis::{self, Span};
 use super::condition::{Cond, Conditions};
+use super::lists::{Distinct, Lists};
 use super::{Side, Unfit};
 use crate::ir::{
     Action, ChainEnd, Decision, Family, Match, PolicyIr, PortMatch, SideMatch, Verdict, protocol,
@@ -109,7 +110,7 @@ pub struct Partition {
     /// Place in the policy of the first rule, or chain's end, that is each item.
     pub ranks: Vec<u32>,
     /// Items of each column, in match order; the last of them decides.
-    pub columns: Vec<Vec<u32>>,
+    pub columns: Lists,
     /// Distinct planes.
     pub planes: Vec<Plane>,
     /// Plane by (family, header, protocol), as [`Self::plane`] reads it; `None`
@@ -187,7 +188,7 @@ pub fn partition(ir: &PolicyIr, most: usize) -> Result<Partition, Unfit> {
         }
     }
     let Sweeper { conditions, items, ranks, columns, .. } = sweeper;
-    Ok(Partition { conditions, items, ranks, columns, planes, directory })
+    Ok(Partition { conditions, items, ranks, columns: columns.lists, planes, directory })
 }
 
 /// A rule of an evaluated chain.
@@ -279,8 +280,7 @@ struct Sweeper<'a> {
     /// The last list that had a pair in its chain, by pair.
     marks: Vec<u32>,
     mark: u32,
-    columns: Vec<Vec<u32>>,
-    column_ids: FxHashMap<Vec<u32>, u16>,
+    columns: Distinct,
     /// Room for the column at hand.
     list: Vec<u32>,
     most: usize,
@@ -289,8 +289,9 @@ struct Sweeper<'a> {
 
 impl<'a> Sweeper<'a> {
     fn new(ir: &'a PolicyIr, most: usize) -> Self {
+        let rules = ir.rules.len();
         let mut sweeper = Self {
-            live: Vec::new(),
+            live: Vec::with_capacity(rules),
             starts: Vec::new(),
             ends: Vec::new(),
             general: Vec::new(),
@@ -298,15 +299,14 @@ impl<'a> Sweeper<'a> {
             mentioned: [false; 256],
             named: false,
             conditions: Conditions::default(),
-            items: Vec::new(),
-            ranks: Vec::new(),
-            item_ids: FxHashMap::default(),
-            pairs: Vec::new(),
-            pair_ids: FxHashMap::default(),
+            items: Vec::with_capacity(rules),
+            ranks: Vec::with_capacity(rules),
+            item_ids: FxHashMap::with_capacity_and_hasher(rules, FxBuildHasher),
+            pairs: Vec::with_capacity(rules),
+            pair_ids: FxHashMap::with_capacity_and_hasher(rules, FxBuildHasher),
             marks: Vec::new(),
             mark: 0,
-            columns: Vec::new(),
-            column_ids: FxHashMap::default(),
+            columns: Distinct::default(),
             list: Vec::new(),
             most,
             work: 0,
@@ -483,16 +483,8 @@ impl<'a> Sweeper<'a> {
         if self.work > MAX_WORK {
             return Err(Unfit::Work { max: MAX_WORK });
         }
-        if let Some(known) = self.column_ids.get(list) {
-            return Ok(*known);
-        }
-        if self.columns.len() >= self.most {
-            return Err(Unfit::Columns { max: self.most });
-        }
-        let id = self.columns.len() as u16;
-        self.columns.push(list.to_vec());
-        self.column_ids.insert(list.to_vec(), id);
-        Ok(id)
+        let number = self.columns.number(list, self.most).ok_or(Unfit::Columns { max: self.most })?;
+        Ok(number as u16)
     }
 
     /// Adds what of a chain can decide. Whether the next chain can be reached.

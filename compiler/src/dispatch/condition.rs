@@ -57,6 +57,7 @@ impl CondData {
 #[derive(Clone, Debug)]
 pub struct Conditions {
     data: PrimaryMap<Cond, CondData>,
+    /// All but those in `single`.
     known: FxHashMap<CondData, Cond>,
     /// The condition "in this set and no more", by set.
     single: SecondaryMap<AddrSet, PackedOption<Cond>>,
@@ -86,12 +87,7 @@ impl Conditions {
         // What nearly every rule says.
         match side.in_sets[..] {
             [] => Some(Cond::ALWAYS),
-            [set] => {
-                if self.single[set].is_none() {
-                    self.single[set] = self.intern_lists(side, None, &[]).into();
-                }
-                self.single[set].expand()
-            }
+            [set] if self.single[set].is_some() => self.single[set].expand(),
             _ => self.intern_lists(side, None, &[]),
         }
     }
@@ -120,6 +116,13 @@ impl Conditions {
         }
         let any = alternatives;
         let data = CondData { all, any, none };
+        if let ([set], [], []) = (&data.all[..], &data.any[..], &data.none[..]) {
+            let set = *set;
+            if self.single[set].is_none() {
+                self.single[set] = self.data.push(data).into();
+            }
+            return self.single[set].expand();
+        }
         if let Some(known) = self.known.get(&data) {
             return Some(*known);
         }
@@ -153,7 +156,10 @@ fn sort(sets: &mut Vec<AddrSet>) {
 /// their default.
 #[derive(Clone, Debug)]
 pub struct Postings {
-    by_set: Vec<Vec<Cond>>,
+    /// The conditions posted under each set's bit, one bit after the other, ascending.
+    posted: Vec<Cond>,
+    /// Where those of each bit start, and the end.
+    starts: Vec<u32>,
     /// The set of each bit.
     sets: Vec<AddrSet>,
     /// Which sets the class at hand is in, by set; the mark of another class says no.
@@ -171,12 +177,8 @@ impl Postings {
                 frequency[bit.index()] += 1;
             }
         }
-        let mut by_set = vec![Vec::new(); classes.sets.len()];
-        let mut post = |set: AddrSet, cond: Cond| {
-            if let Some(bit) = classes.bit(set) {
-                by_set[bit.index()].push(cond);
-            }
-        };
+        let mut posts: Vec<(SetBit, Cond)> = Vec::with_capacity(conditions.count());
+        let mut post = |set: AddrSet, cond: Cond| posts.extend(classes.bit(set).map(|bit| (bit, cond)));
         for (cond, data) in conditions.data.iter() {
             let rarest = data
                 .all
@@ -188,8 +190,20 @@ impl Postings {
                 None => data.none.iter().for_each(|set| post(*set, cond)),
             }
         }
+        let mut starts = vec![0; classes.sets.len() + 1];
+        posts.iter().for_each(|(bit, _)| starts[bit.index() + 1] += 1);
+        for bit in 1..starts.len() {
+            starts[bit] += starts[bit - 1];
+        }
+        let mut next = starts.clone();
+        let mut posted = vec![Cond::ALWAYS; posts.len()];
+        for (bit, cond) in posts {
+            let next = &mut next[bit.index()];
+            posted[*next as usize] = cond;
+            *next += 1;
+        }
         let most = classes.sets.values().map(|set| set.index() + 1).max().unwrap_or(0);
-        Self { by_set, sets: classes.sets.values().copied().collect(), held: vec![0; most], class: 0 }
+        Self { posted, starts, sets: classes.sets.values().copied().collect(), held: vec![0; most], class: 0 }
     }
 
     /// The conditions whose truth is not their default for addresses in exactly
@@ -201,7 +215,11 @@ impl Postings {
             self.held[self.sets[bit.index()].index()] = self.class;
         }
         let has = |set: AddrSet| self.held.get(set.index()).is_some_and(|mark| *mark == self.class);
-        for cond in bits.iter().flat_map(|bit| &self.by_set[bit.index()]) {
+        let of = |bit: &SetBit| {
+            let (start, end) = (self.starts[bit.index()], self.starts[bit.index() + 1]);
+            &self.posted[start as usize..end as usize]
+        };
+        for cond in bits.iter().flat_map(of) {
             let data = conditions.get(*cond);
             if data.holds(has) != data.default_truth() {
                 out.push(*cond);

@@ -24,6 +24,7 @@ pub mod comb;
 pub mod condition;
 pub mod cost;
 pub mod cross;
+pub mod lists;
 pub mod live;
 pub mod outcome;
 pub mod ports;

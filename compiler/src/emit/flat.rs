@@ -8,6 +8,8 @@
 //! (which no packet can find in tables that belong together) drops the packet, counted as
 //! such. Code size is independent of the number of rules.
 
+use std::fmt::Write as _;
+
 use cranelift_entity::SecondaryMap;
 
 use super::builder::{Builder, STATE};
@@ -78,14 +80,17 @@ pub(super) fn program(
 /// columns it is looked at. They stand before the look-up of the outcome, which
 /// carries them all out.
 fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
-    let total = dispatch.partition.columns.len();
+    let columns = &dispatch.partition.columns;
+    let total = columns.len();
+    let decisions: Vec<Decision> = dispatch.partition.items.iter().map(|item| item.decision).collect();
     // By decision the last column that has it, counted from 1, and how many do.
-    let mut seen: SecondaryMap<Decision, (usize, usize)> = SecondaryMap::with_capacity(ir.decisions.len());
-    for column in 0..total {
-        for item in dispatch.partition.items_of(column) {
-            let (last, count) = &mut seen[item.decision];
-            *count += usize::from(*last != column + 1);
-            *last = column + 1;
+    let mut seen: SecondaryMap<Decision, (u32, u32)> = SecondaryMap::with_capacity(ir.decisions.len());
+    seen.resize(ir.decisions.len());
+    for (column, items) in (1..).zip(columns.iter()) {
+        for item in items {
+            let (last, count) = &mut seen[decisions[*item as usize]];
+            *count += u32::from(*last != column);
+            *last = column;
         }
     }
     let Some(at) = program.notes.iter().position(|note| note.text.starts_with(OUTCOME)) else { return };
@@ -96,9 +101,15 @@ fn list_rules(program: &mut Program, ir: &PolicyIr, dispatch: &Dispatch) {
         .filter(|(_, (_, columns))| *columns > 0)
         .map(|(decision, (_, columns))| {
             let data = &ir.decisions[decision];
-            let what = text::decision(data, ir.direction);
-            let place = if total == 1 { String::new() } else { format!(", {columns} of {total} columns") };
-            note(format!("{decision}: {what} {}{place}", data.action.as_str()), data.at)
+            // There may be as many as rules.
+            let mut text = String::with_capacity(96);
+            let _ = write!(text, "{decision}: ");
+            text::push_decision(&mut text, data, ir.direction);
+            text.extend([" ", data.action.as_str()]);
+            if total > 1 {
+                let _ = write!(text, ", {columns} of {total} columns");
+            }
+            note(text, data.at)
         })
         .collect();
     notes.push(note("the table entry names one of these".into(), None));

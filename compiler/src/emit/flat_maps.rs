@@ -137,7 +137,7 @@ fn cells_maps(maps: &mut Maps, cells: &Cells, classes: u32) -> FormMaps {
             let bases = comb.bases.iter().flat_map(|base| base.to_le_bytes()).collect();
             let bases = maps.array("polc_bases", PAGE as u32 * 4, pages, bases);
             let entry = if comb.narrow { 4 } else { 8 };
-            let mut bytes = Vec::with_capacity(comb.entries.len() * entry);
+            let mut bytes = with_room(comb.entries.len(), entry);
             for Entry { base, word } in &comb.entries {
                 match comb.narrow {
                     true => bytes.extend_from_slice(&(base << 16 | word.0).to_le_bytes()),
@@ -214,14 +214,19 @@ fn records(outcomes: &Outcomes) -> Vec<u8> {
     outcomes.complex().iter().flat_map(record).flat_map(u32::to_le_bytes).collect()
 }
 
+/// Room for elements, and for what fills their last value of [`PAGE`] of them up.
+fn with_room(elements: usize, size: usize) -> Vec<u8> {
+    Vec::with_capacity(elements.next_multiple_of(PAGE) * size)
+}
+
 fn narrow(values: impl Iterator<Item = u16>) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(values.size_hint().0 * 2);
+    let mut bytes = with_room(values.size_hint().0, 2);
     put_narrow(&mut bytes, values);
     bytes
 }
 
 fn wide(words: &[Word]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(words.len() * 4);
+    let mut bytes = with_room(words.len(), 4);
     put_wide(&mut bytes, words);
     bytes
 }
@@ -231,5 +236,9 @@ fn put_narrow(bytes: &mut Vec<u8>, values: impl Iterator<Item = u16>) {
 }
 
 fn put_wide(bytes: &mut Vec<u8>, words: &[Word]) {
-    words.iter().for_each(|word| bytes.extend_from_slice(&word.0.to_le_bytes()));
+    // Chunks of a slice are copied many at a time, which appending to a vector is not.
+    let start = bytes.len();
+    bytes.resize(start + words.len() * 4, 0);
+    let to = bytes[start..].chunks_exact_mut(4);
+    to.zip(words).for_each(|(to, word)| to.copy_from_slice(&word.0.to_le_bytes()));
 }

@@ -223,10 +223,12 @@ pub(crate) struct FlatParts {
 /// # Errors
 /// See [`EmitError`].
 pub fn emit(ir: &PolicyIr, options: &EmitOptions) -> Result<PolicyImage, EmitError> {
-    emit_with_parts(ir, options).map(|(image, _)| image)
+    let (image, _) = emit_with_parts(ir, options)?;
+    Ok(PolicyImage { decisions: ir.decisions.values().cloned().collect(), ..image })
 }
 
-/// As [`emit`], with what the tables were made from; `None` for what has none.
+/// As [`emit`], with what the tables were made from; `None` for what has none. The image's
+/// decisions are left to the caller, who may have no other use for those of the policy.
 pub(crate) fn emit_with_parts(
     ir: &PolicyIr,
     options: &EmitOptions,
@@ -308,7 +310,7 @@ impl TableImage {
     }
 }
 
-/// As [`emit`], as tables or not at all.
+/// As [`emit_with_parts`], as tables or not at all.
 pub(crate) fn emit_tables(ir: &PolicyIr, options: &EmitOptions) -> Result<TableImage, EmitError> {
     check_budget(options)?;
     flat(ir, classify(ir), options)
@@ -393,7 +395,7 @@ fn image(ir: &PolicyIr, programs: Vec<Program>, maps: Vec<MapSpec>, hits: Vec<Ve
         direction: ir.direction,
         programs,
         maps,
-        decisions: ir.decisions.values().cloned().collect(),
+        decisions: Vec::new(),
         files: ir.files.values().cloned().collect(),
         hits,
         considered: Vec::new(),

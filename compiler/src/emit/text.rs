@@ -34,15 +34,21 @@ pub(super) fn chain_end(ir: &PolicyIr, chain: Chain) -> String {
 }
 
 /// What decides, without the action.
-pub(super) fn decision(d: &DecisionData, direction: Direction) -> String {
+fn decision(d: &DecisionData, direction: Direction) -> String {
     let mut text = String::with_capacity(64);
+    push_decision(&mut text, d, direction);
+    text
+}
+
+/// Appends what decides, without the action.
+pub(super) fn push_decision(text: &mut String, d: &DecisionData, direction: Direction) {
     match d.kind {
         DecisionKind::Rule if d.object.is_empty() => {}
         DecisionKind::Rule => text.extend([d.object.as_str(), " "]),
         DecisionKind::Profile => text.push_str("profile "),
-        DecisionKind::TierDefault => return format!("end of tier {}", d.name),
-        DecisionKind::NoProfileMatch => return "no profile matches".into(),
-        DecisionKind::Failsafe => return "failsafe port".into(),
+        DecisionKind::TierDefault => return text.extend(["end of tier ", &d.name]),
+        DecisionKind::NoProfileMatch => return text.push_str("no profile matches"),
+        DecisionKind::Failsafe => return text.push_str("failsafe port"),
     }
     if let Some(namespace) = &d.namespace {
         text.extend([namespace.as_str(), "/"]);
@@ -51,7 +57,6 @@ pub(super) fn decision(d: &DecisionData, direction: Direction) -> String {
     if let Some(index) = d.rule {
         let _ = write!(text, " {}[{index}]", direction.as_str());
     }
-    text
 }
 
 /// `family ipv4`.

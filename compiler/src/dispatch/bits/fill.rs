@@ -36,13 +36,14 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
         partition,
         order: &order,
         truth: partition.conditions.defaults(),
+        winds: partition.items.iter().any(|item| !matches!(item.act, Act::Decide(_))),
         sure_slot: None,
         seen: vec![0; order.items.len()],
         places: vec![0; order.items.len()],
         bits: Bits {
             sides,
             width,
-            records: vec![Record::new(width); order.columns.len()],
+            records: vec![Record::new(width); partition.columns.len()],
             entries: Vec::new(),
             has_steps: false,
             turns: 0,
@@ -75,7 +76,7 @@ pub fn fill(partition: &Partition, classes: &AddressClasses, limits: &Limits) ->
 
 /// The width that costs a packet least, of those whose rows are not much larger than the
 /// smallest ones.
-fn choose(order: &Order, sides: usize, classes: usize) -> (usize, Vec<Group>) {
+fn choose(order: &Order<'_>, sides: usize, classes: usize) -> (usize, Vec<Group>) {
     let of_width = |width: usize| {
         let groups = order::groups(order, width * 64);
         let blocks = |group: &Group| group.entries.div_ceil(width * 64).max(1);
@@ -98,8 +99,10 @@ impl Record {
 
 struct Filler<'a> {
     partition: &'a Partition,
-    order: &'a Order,
+    order: &'a Order<'a>,
     truth: Vec<bool>,
+    /// Whether there are rules that log or pass.
+    winds: bool,
     /// Slot of a vector without conditions, once there is one.
     sure_slot: Option<u32>,
     /// The first column, counted from 1, of the last group that has each entry.
@@ -117,11 +120,11 @@ impl Filler<'_> {
     fn group(&mut self, group: &Group) {
         let order = self.order;
         let mut entries: Vec<u32> = Vec::with_capacity(group.entries);
-        for entry in order.columns[group.columns.clone()].iter().flatten() {
-            let seen = &mut self.seen[*entry as usize];
+        for entry in order.union(&group.columns) {
+            let seen = &mut self.seen[entry as usize];
             if *seen <= group.columns.start {
                 *seen = group.columns.start + 1;
-                entries.push(*entry);
+                entries.push(entry);
             }
         }
         entries.sort_unstable();
@@ -198,17 +201,18 @@ impl Filler<'_> {
     fn column(&mut self, column: usize, first_block: u32, slots: &[[u32; 2]]) {
         let per_block = self.bits.width as u32 * 64;
         let order = self.order;
-        let places = order.columns[column].iter().map(|entry| self.places[*entry as usize]);
-        let places: Vec<u32> = places.collect();
-        let default = match order.last[column].map(|item| &self.partition.items[item as usize]) {
+        let places: Vec<u32> = order.column(column).map(|entry| self.places[entry as usize]).collect();
+        let default = match order.last(column) {
             Some(Item { act: Act::Decide(verdict), decision, .. }) => word(*verdict, *decision),
             _ => Word(0),
         };
         let mut at = column;
         let mut is_first = true;
         let mut turns = 1;
-        for of_block in places.chunk_by(|a, b| a / per_block == b / per_block) {
-            let block = of_block[0] / per_block;
+        // A power of two: a shift is a tenth of a division.
+        let shift = per_block.trailing_zeros();
+        for of_block in places.chunk_by(|a, b| a >> shift == b >> shift) {
+            let block = of_block[0] >> shift;
             if !is_first {
                 let next = self.bits.records.len();
                 self.bits.records[at].next = next as u32;
@@ -234,7 +238,10 @@ impl Filler<'_> {
     /// one that passes in each chain.
     fn steps(&self, column: usize) -> u32 {
         let (mut steps, mut passed) = (0, None);
-        for item in self.order.columns[column].iter().map(|entry| self.item(*entry)) {
+        if !self.winds {
+            return steps;
+        }
+        for item in self.order.column(column).map(|entry| self.item(entry)) {
             match item.act {
                 Act::Log => steps += 1,
                 Act::Pass if passed != Some(item.chain) => {
