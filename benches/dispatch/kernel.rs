@@ -114,6 +114,9 @@ pub fn load(kind: ProgramKind, name: &str, code: &[u8]) -> Result<Program, Failu
     })
 }
 
+/// Times that a program is loaded for the time that it takes.
+const LOADS: u32 = 3;
+
 impl Bed {
     pub fn new() -> Result<Self, Failure> {
         let cpu = CpuPin::new().map_err(|e| failed(e.io_error.to_string()))?;
@@ -156,9 +159,14 @@ impl Bed {
                 MapRef::Private(i) => maps[i as usize].raw_fd(),
                 MapRef::Fd(fd) => fd,
             });
-            let start = Instant::now();
-            programs.push(load(ProgramKind::Classifier, "policy", &bytes)?);
-            time += start.elapsed();
+            let (mut program, mut least) = (None, Duration::MAX);
+            for _ in 0..if what.programs.len() == 1 { LOADS } else { 1 } {
+                let start = Instant::now();
+                program = Some(load(ProgramKind::Classifier, "policy", &bytes)?);
+                least = least.min(start.elapsed());
+            }
+            programs.extend(program);
+            time += least;
         }
         let sub = what.maps.iter().position(|m| m.name == SUB_PROGS_MAP);
         for (slot, program) in (0..).zip(&programs).skip(1) {

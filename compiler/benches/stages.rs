@@ -38,8 +38,7 @@ const LONG: Duration = Duration::from_secs(1);
 fn bound(shape: Shape, rules: usize) -> Option<Duration> {
     let crowded = matches!(shape, Shape::Overlap | Shape::OverlapBoth | Shape::BothOverlapPort);
     let milliseconds = match (shape, rules) {
-        (_, 10_000) if crowded => 300,
-        (Shape::BothSides, 10_000) => 100,
+        (_, 10_000) if crowded => 100,
         (_, 10_000) => 30,
         (_, 100_000) if !crowded && shape != Shape::BothSides => 2_000,
         _ => return None,

@@ -51,8 +51,9 @@ pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
     }
     let records = maps.fixed("polc_records", size as u32, records);
     let rows = (bits.row_words() > 0).then(|| {
-        let mut rows = Vec::with_capacity(bits.rows.len() * 8);
-        bits.rows.iter().for_each(|word| rows.extend_from_slice(&word.to_le_bytes()));
+        let mut rows = vec![0; bits.rows.len() * 8];
+        let words = rows.chunks_exact_mut(8).zip(&bits.rows);
+        words.for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
         maps.array("polc_rows", bits.row_words() as u32 * 8, bits.classes, rows)
     });
     let size = entry_size(bits, is_narrow);
