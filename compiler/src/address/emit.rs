@@ -288,24 +288,36 @@ impl Code<'_> {
             self.asm.push(Insn::mov(FOUND, chunk as i32 * 4));
             self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, i32::from(leading), at_home);
         }
-        // The root's chunk is named by the bits before the last ones it tells apart.
-        let chunk = match shape.strides {
-            Strides::Narrow => Index::First,
-            Strides::Wide => {
-                self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
-                Index::Reg(Reg::R1, 1 << 8)
-            }
-            Strides::Sparse => {
-                self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
-                self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 4));
-                self.bits(Reg::R2, 8, 4);
-                self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
-                Index::Reg(Reg::R1, 1 << 12)
-            }
-        };
-        self.asm.point(&values, chunk, KEY, self.none);
         let (step, mut bits) = (shape.strides.chunk_bits(), shape.strides.root_bits());
-        self.leaf(bits - step, step);
+        if values.access == Access::Direct && bits == 16 {
+            // The root is one piece: the leaf's place is the address's first half.
+            self.asm.push(Insn::load(Size::B2, Reg::R1, state, address));
+            self.asm.push(Insn::Swap { order: ByteOrder::Big, bits: SwapBits::B16, dst: Reg::R1 });
+            // Some verifiers know nothing of what a swap leaves.
+            self.asm.push(Insn::alu(AluOp::And, Reg::R1, 0xffff));
+            self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 2));
+            self.asm.load_map_value(Reg::R0, values.map, 0);
+            self.asm.push(Insn::alu(AluOp::Add, Reg::R0, Reg::R1));
+            self.asm.push(Insn::load(Size::B4, FOUND, Reg::R0, 0));
+        } else {
+            // The root's chunk is named by the bits before the last ones it tells apart.
+            let chunk = match shape.strides {
+                Strides::Narrow => Index::First,
+                Strides::Wide => {
+                    self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
+                    Index::Reg(Reg::R1, 1 << 8)
+                }
+                Strides::Sparse => {
+                    self.asm.push(Insn::load(Size::B1, Reg::R1, state, address));
+                    self.asm.push(Insn::alu(AluOp::Lsh, Reg::R1, 4));
+                    self.bits(Reg::R2, 8, 4);
+                    self.asm.push(Insn::alu(AluOp::Add, Reg::R1, Reg::R2));
+                    Index::Reg(Reg::R1, 1 << 12)
+                }
+            };
+            self.asm.point(&values, chunk, KEY, self.none);
+            self.leaf(bits - step, step);
+        }
         let last_chunk = shape.bytes() as i32 - chunk_bytes;
         while bits < 32 {
             // No class is that small a word.

@@ -17,8 +17,8 @@ const CHUNK_ROOM: std::ops::RangeInclusive<u64> = 8..=1_024;
 const CLASS_ROOM: std::ops::RangeInclusive<u32> = 32..=65_536;
 /// Bytes of a narrow trie above which another one is worth its root.
 const NARROW_TRIE: u64 = 64 << 10;
-/// Bytes of a wide trie above which a sparse one is taken: it has more steps, but what
-/// it saves stays in the cache.
+/// Bytes of a wide trie above which a sparse one is taken if it is smaller by a third: it
+/// has two steps more, but what it saves stays in the cache.
 const WIDE_TRIE: u64 = 1 << 20;
 /// Hosts share the trie of prefixes while it takes at most this many times the bytes
 /// that a table of their own would.
@@ -219,11 +219,16 @@ fn trie_of(prefixes: impl Iterator<Item = (u32, u8)> + Clone, open: bool) -> tri
         let chunks = if open { rounded(chunks + more, 16) } else { chunks };
         trie::Shape { chunks: u32::try_from(chunks).unwrap_or(u32::MAX), ..shape }
     };
-    let within = |most: u64| move |shape: &trie::Shape| shape.bytes() <= most;
-    Some(with_room(Strides::Narrow))
-        .filter(within(NARROW_TRIE))
-        .or_else(|| Some(with_room(Strides::Wide)).filter(within(WIDE_TRIE)))
-        .unwrap_or_else(|| with_room(Strides::Sparse))
+    let narrow = with_room(Strides::Narrow);
+    if narrow.bytes() <= NARROW_TRIE {
+        return narrow;
+    }
+    let wide = with_room(Strides::Wide);
+    if wide.bytes() <= WIDE_TRIE {
+        return wide;
+    }
+    let sparse = with_room(Strides::Sparse);
+    if wide.bytes() * 2 <= sparse.bytes() * 3 { wide } else { sparse }
 }
 
 /// Classes to plan for: an eighth more than there are.
