@@ -1,9 +1,13 @@
 //! The golden images (`golden/bytecode`), to be loaded: each as its listing shows it,
-//! and in the other forms that hold it.
+//! in the other forms that hold it, and about so many prefixes that addresses are looked
+//! up otherwise.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use polc_compiler::emit::{EmitOptions, Form, emit};
 use polc_compiler::image::PolicyImage;
-use polc_compiler::ir::{SetKind, parse};
+use polc_compiler::ir::{PolicyIr, SetKind, parse};
 use polc_runtime::kernel::KernelEngine;
 use polc_runtime::{AttachmentSpec, EngineError};
 
@@ -42,7 +46,45 @@ fn images() -> Vec<(String, PolicyImage)> {
             images.push((format!("{name} as Direct"), image));
         }
     }
+    let web = parse(GOLDEN[2].1).unwrap();
+    for (what, networks, lengths) in TABLES {
+        for max_direct_bytes in [0, EmitOptions::default().max_direct_bytes] {
+            let options = EmitOptions { max_direct_bytes, ..EmitOptions::default() };
+            let image =
+                emit(&about(&web, networks, lengths), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+            images.push((format!("{what}, {max_direct_bytes} bytes direct"), image));
+        }
+    }
     images
+}
+
+/// Address tables of each kind: their name, and the prefixes that lead to them: IPv4 ones
+/// in so many networks of 16 bits, and IPv6 ones of these lengths.
+const TABLES: [(&str, u32, &[u8]); 4] = [
+    ("a home, and a probe for each length", 1, &[48, 64, 128]),
+    ("a narrow trie", 20, &[32, 40, 48, 56, 64]),
+    ("a wide trie", 600, &[32, 40, 48, 56, 64, 72, 80, 96, 112]),
+    ("a sparse trie", 3_000, &[]),
+];
+
+/// The policy with such prefixes in each of its sets.
+fn about(ir: &PolicyIr, networks: u32, lengths: &[u8]) -> PolicyIr {
+    let mut ir = ir.clone();
+    for (number, set) in (0..).zip(ir.sets.values_mut()) {
+        let v4 = |i: u32| {
+            let address = Ipv4Addr::from(0x2800_0000 + (i << 16) + (number << 8));
+            IpNet::V4(Ipv4Net::new_assert(address, 24))
+        };
+        let v6 = |length: &u8| {
+            let address = Ipv6Addr::from((0xfd00 << 112) + (u128::from(number) << 96));
+            IpNet::V6(Ipv6Net::new_assert(address, *length).trunc())
+        };
+        set.kind = SetKind::Nets;
+        set.nets = (0..networks).map(v4).chain(lengths.iter().map(v6)).collect();
+        set.nets.sort_unstable();
+        set.nets.dedup();
+    }
+    ir
 }
 
 /// Has the kernel verify every image: how many there are.
@@ -77,6 +119,15 @@ fn all_are_here_and_in_more_than_one_form() {
         assert!(of("Auto") && of("Chain"), "{name}");
     }
     assert!(images.iter().any(|(_, image)| image.programs.len() > 1), "one is a chain of programs");
+    // Wide and sparse tries are large, and differ in what a value of theirs holds.
+    let trie = |(_, image): &(String, PolicyImage)| {
+        let map = image.maps.iter().find(|map| map.name == "polc_nets4")?;
+        Some((map.value_size, map.capacity_bytes() > 256 << 10))
+    };
+    let tries: Vec<_> = images.iter().filter_map(trie).collect();
+    for kind in [(1_024, false), (1_024, true), (64, true)] {
+        assert!(tries.contains(&kind), "{kind:?}: {tries:?}");
+    }
 }
 
 #[test]

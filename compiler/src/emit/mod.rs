@@ -29,9 +29,11 @@ mod builder;
 mod cells;
 mod choice;
 mod cross;
+mod error;
 mod flat;
 mod flat_maps;
 mod glue;
+mod options;
 mod ports;
 mod program;
 mod rule;
@@ -39,15 +41,17 @@ mod sets;
 mod tables;
 mod text;
 
+pub use error::EmitError;
+pub use options::{EmitOptions, Form};
+
 use self::sets::SetTests;
-use crate::address::{AddressError, AddressLayout, AddressLimits, AddressTables};
-use crate::bpf::AsmError;
+use crate::address::{AddressLayout, AddressLimits, AddressTables};
 use crate::cost::{Cost, Work};
 use crate::dispatch::cost;
-use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Tables, Unfit};
-use crate::image::{Considered, DIRECT_BYTES, MapKind, MapSpec, PolicyImage, Program};
+use crate::dispatch::{self, Choice, Dispatch, Limits, Side, Tables};
+use crate::image::{Considered, MapKind, MapSpec, PolicyImage, Program};
 use crate::ir::{Decision, PolicyIr};
-use crate::passes::{AddressClasses, Budget, PlanError, ProgramPlan, classify, plan};
+use crate::passes::{AddressClasses, Budget, ProgramPlan, classify, plan};
 
 /// Name of [`Form::Direct`].
 const DIRECT: &str = "direct";
@@ -60,151 +64,6 @@ const PIECE_SLOTS: u32 = 2;
 const MAX_SLOTS: u32 = 32_767;
 /// Largest row in bytes: its last word must be in reach of a load's offset.
 const MAX_ROW_BYTES: u32 = 32_768;
-
-/// How a program finds the rule that decides.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// Whatever the cost model takes for fastest.
-    #[default]
-    Auto,
-    /// One rule after the other, and prefixes compared one by one: for a few rules whose
-    /// sets stand in the policy. Cost: linear in rules and prefixes, without a table.
-    Direct,
-    /// One rule after the other, in order: what `explain` follows, and what remains
-    /// for a policy that no table can hold. Cost: linear in the rules.
-    Chain,
-    /// A table of outcomes by column and class, for rules that look at the addresses
-    /// of one side: dense or sparse, whichever is smaller.
-    Cells,
-    /// As [`Form::Cells`], with a word for every column of every class.
-    Dense,
-    /// As [`Form::Cells`], with those cells only that differ from their column.
-    Sparse,
-    /// A table of outcomes by both sides' ids in each column.
-    Cross,
-    /// A bit for each rule: the first of those that both classes and the column have.
-    Bits,
-}
-
-/// How to emit, and limits to emit within.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct EmitOptions {
-    /// How the program finds the rule that decides. Default [`Form::Auto`]; another
-    /// one forces that form, in tests and benches.
-    pub form: Form,
-    /// Whether programs count packets by outcome in the map
-    /// [`crate::image::HITS_MAP`]. Default false; costs one or two nanoseconds.
-    pub count: bool,
-    /// Most slots of one program. Default 30,000: jump offsets hold 32,767, and so
-    /// does the userspace VM. Lower it only in tests.
-    pub max_slots: u32,
-    /// Most branches that may wait for the verifier in one program. Default 8,000:
-    /// the kernel's 8,192 less headroom. Lower it only in tests.
-    pub max_branches: u32,
-    /// Most entries of one table. Default 4,194,304.
-    pub max_entries: u32,
-    /// Most bytes of one table's contents. Default 256 MiB.
-    pub max_table_bytes: u64,
-    /// Most bytes of a table that programs address directly; larger ones are looked into.
-    /// Default [`DIRECT_BYTES`], which every kernel takes; up to
-    /// [`crate::image::MAX_DIRECT_BYTES`] for one that takes more. Lower it only in tests.
-    pub max_direct_bytes: u64,
-}
-
-impl Default for EmitOptions {
-    fn default() -> Self {
-        Self {
-            form: Form::Auto,
-            count: false,
-            max_slots: 30_000,
-            max_branches: 8_000,
-            max_entries: 1 << 22,
-            max_table_bytes: 256 << 20,
-            max_direct_bytes: DIRECT_BYTES,
-        }
-    }
-}
-
-/// A policy cannot be emitted.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum EmitError {
-    /// A rule or the whole policy takes more room than programs have.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// [`EmitOptions::max_slots`] is outside of what a program can be.
-    #[error("a program budget of {given} slots is not between {min} and {max}")]
-    Budget {
-        /// Slots given.
-        given: u32,
-        /// Least that holds prologue and ends.
-        min: u32,
-        /// Most that jumps can span.
-        max: u32,
-    },
-    /// More address sets than a row has bits.
-    #[error("the policy uses {given} address sets, a row has room for {max}")]
-    TooManySets {
-        /// Sets.
-        given: usize,
-        /// Bits of the largest row.
-        max: usize,
-    },
-    /// A table has too many entries.
-    #[error("table {map} needs {given} entries, at most {max} are allowed")]
-    TooManyEntries {
-        /// The map's name.
-        map: &'static str,
-        /// Entries needed, room to grow included.
-        given: u64,
-        /// [`EmitOptions::max_entries`].
-        max: u32,
-    },
-    /// A table is too large.
-    #[error("table {map} needs {given} bytes, at most {max} are allowed")]
-    TableTooLarge {
-        /// The map's name.
-        map: &'static str,
-        /// Bytes needed, room to grow included.
-        given: u64,
-        /// [`EmitOptions::max_table_bytes`].
-        max: u64,
-    },
-    /// [`EmitOptions::form`] forces a form that cannot hold the policy.
-    #[error("the form that was asked for does not fit: {0}")]
-    Form(#[from] Unfit),
-    /// [`Form::Direct`] is for few rules, and for sets whose members stand in the policy.
-    #[error("the policy has too many tests, or sets whose members change, to compare prefixes one by one")]
-    NotDirect,
-    /// The address tables do not fit.
-    #[error(transparent)]
-    Address(#[from] AddressError),
-    /// A planned program came out larger than planned: a bug of polc.
-    #[error("program {program} takes {given} slots, planned were at most {max}")]
-    PlanExceeded {
-        /// Program number.
-        program: usize,
-        /// Slots.
-        given: u32,
-        /// [`EmitOptions::max_slots`].
-        max: u32,
-    },
-    /// The pieces do not link: a bug of polc.
-    #[error("program {program}: {error}")]
-    Assemble {
-        /// Program number.
-        program: usize,
-        /// What does not fit.
-        error: AsmError,
-    },
-}
-
-impl EmitError {
-    /// Whether the policy is too large, as against a bug of polc.
-    pub fn is_limit(&self) -> bool {
-        !matches!(self, Self::PlanExceeded { .. } | Self::Assemble { .. })
-    }
-}
 
 /// What the tables of a flat image were made from, and where they are.
 #[derive(Debug)]

@@ -34,6 +34,7 @@
 //! Cost: for a host a few look-ups in ordered maps (about a microsecond) and one to
 //! seven stores; for a prefix all members inside it.
 
+mod family;
 mod leaves;
 mod lists;
 mod slots;
@@ -44,6 +45,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ipnet::IpNet;
 
+use self::family::{Family, Markers, Net, Node, Region, enclosing};
 use self::leaves::Leaves;
 use self::lists::{EMPTY, List, Lists};
 use self::slots::Slots;
@@ -114,33 +116,6 @@ pub enum Refused {
 
 /// Class ids that are kept for the change of a prefix, if more only have to become quiet.
 const SPARE_CLASSES: usize = 32;
-
-/// Addresses, left-aligned in 128 bits, and a length: sorted, a prefix stands
-/// before those inside it.
-type Net = (u128, u8);
-
-/// What is known about a prefix that has members or is a marker.
-#[derive(Copy, Clone, Debug)]
-struct Node {
-    /// The sets that list it.
-    own: List,
-    /// The sets that hold its addresses.
-    all: List,
-    /// IPv6 prefixes that need it as a marker.
-    needed: u32,
-}
-
-/// One family's members.
-#[derive(Clone, Debug)]
-struct Family {
-    /// Length of a host.
-    host: u8,
-    nodes: BTreeMap<Net, Node>,
-    /// Prefixes with members by length.
-    lengths: [u32; 129],
-    /// Whether a prefix may not change before the next quiet.
-    moved: bool,
-}
 
 /// Appends stores for one map.
 struct Writer<'a> {
@@ -492,129 +467,6 @@ impl Membership {
         }
         Ok(())
     }
-}
-
-/// The markers that a change is the first or the last to need.
-#[derive(Default)]
-struct Markers {
-    came: Vec<Net>,
-    gone: Vec<Net>,
-}
-
-/// What a change concerns.
-struct Region {
-    /// The sets around the changed prefix.
-    outer: List,
-    /// Prefixes and markers at or inside it, ascending, with the sets that hold them.
-    nodes: Vec<(Net, List)>,
-    /// Whether the changed prefix is listed by a set.
-    listed: bool,
-    /// The changed prefix, if it stands nowhere any more.
-    gone: Option<Net>,
-}
-
-impl Family {
-    fn new(host: u8) -> Self {
-        Self { host, nodes: BTreeMap::new(), lengths: [0; 129], moved: false }
-    }
-
-    /// The sets around a prefix.
-    fn outer(&self, net: Net) -> List {
-        let shorter = (0..net.1).rev().filter(|l| self.lengths[usize::from(*l)] > 0);
-        let mut listed =
-            shorter.filter_map(|l| self.nodes.get(&(cut(net.0, l), l))).filter(|n| n.own != EMPTY);
-        listed.next().map_or(EMPTY, |node| node.all)
-    }
-
-    /// Counts one more, or one less, prefix that needs these markers.
-    fn need(&mut self, way: &[Net], more: bool, lists: &mut Lists) -> Markers {
-        let mut markers = Markers::default();
-        for net in way {
-            if more && !self.nodes.contains_key(net) {
-                let all = self.outer(*net);
-                lists.use_list(EMPTY, false);
-                lists.use_list(all, true);
-                self.nodes.insert(*net, Node { own: EMPTY, all, needed: 0 });
-                markers.came.push(*net);
-            }
-            let Some(node) = self.nodes.get_mut(net) else { continue };
-            node.needed = if more { node.needed + 1 } else { node.needed.saturating_sub(1) };
-            if node.needed == 0 && node.own == EMPTY {
-                lists.leave(node.all, true);
-                lists.leave(node.own, false);
-                self.nodes.remove(net);
-                markers.gone.push(*net);
-            }
-        }
-        markers
-    }
-
-    /// Has a prefix listed by these sets.
-    fn list(&mut self, net: Net, own: List, lists: &mut Lists) {
-        let node = self.nodes.entry(net).or_insert_with(|| {
-            lists.use_list(EMPTY, false);
-            lists.use_list(EMPTY, true);
-            Node { own: EMPTY, all: EMPTY, needed: 0 }
-        });
-        let count = &mut self.lengths[usize::from(net.1)];
-        *count += u32::from(own != EMPTY);
-        *count -= u32::from(node.own != EMPTY);
-        lists.use_list(own, false);
-        lists.leave(node.own, false);
-        node.own = own;
-    }
-
-    /// Computes anew which sets hold the prefixes at and inside one, and forgets it
-    /// if nobody lists or needs it.
-    fn recompute(&mut self, net: Net, lists: &mut Lists) -> Region {
-        let outer = self.outer(net);
-        let last = net.0 | !cut(u128::MAX, net.1);
-        let mut around: Vec<(Net, List)> = vec![((0, 0), outer)];
-        let mut known: HashMap<(List, List), List> = HashMap::new();
-        let mut nodes = Vec::new();
-        for (at, node) in self.nodes.range_mut(net..=(last, self.host)) {
-            let outer = enclosing(&mut around, *at);
-            let all = match known.get(&(outer, node.own)) {
-                Some(known) => *known,
-                None => {
-                    let all = lists.union(outer, node.own);
-                    known.insert((outer, node.own), all);
-                    all
-                }
-            };
-            if all != node.all {
-                lists.use_list(all, true);
-                lists.leave(node.all, true);
-                node.all = all;
-            }
-            if node.own != EMPTY {
-                around.push((*at, all));
-            }
-            nodes.push((*at, all));
-        }
-        let node = self.nodes.get(&net).copied();
-        let listed = node.is_some_and(|n| n.own != EMPTY);
-        let mut gone = None;
-        if let Some(node) = node
-            && !listed
-            && node.needed == 0
-        {
-            lists.leave(node.all, true);
-            lists.leave(node.own, false);
-            self.nodes.remove(&net);
-            nodes.remove(0);
-            gone = Some(net);
-        }
-        Region { outer, nodes, listed, gone }
-    }
-}
-
-/// Pops from the stack what does not hold a prefix; the sets of what does.
-fn enclosing(around: &mut Vec<(Net, List)>, net: Net) -> List {
-    while around.last().is_some_and(|((outer, length), _)| cut(net.0, *length) != *outer) {
-        around.pop();
-    }
-    around.last().map_or(EMPTY, |(_, list)| *list)
 }
 
 /// A prefix with its address left-aligned.
