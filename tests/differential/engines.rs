@@ -1,6 +1,7 @@
 //! The engines that a case runs through, and what they must agree on.
 
 use polc_compiler::compile::{CompileOptions, compile};
+use polc_compiler::emit::Form;
 use polc_compiler::image::PolicyImage;
 use polc_compiler::ir::{self, DecisionData, Flow, PolicyIr, Verdict};
 use polc_compiler::passes::{OptOptions, optimize};
@@ -31,13 +32,20 @@ struct Expected {
 }
 
 impl Case {
-    /// Compiles a policy and evaluates its packets with the reference evaluator.
-    pub fn new(seed: u64, ir: PolicyIr, flows: Vec<Flow>, options: &CompileOptions) -> Self {
+    /// Compiles a policy and evaluates its packets with the reference evaluator. `None` if a
+    /// form is forced that has no room for it.
+    pub fn new(seed: u64, ir: PolicyIr, flows: Vec<Flow>, options: &CompileOptions) -> Option<Self> {
         ir::verify(&ir).unwrap_or_else(|e| panic!("seed {seed}: drawn policy is invalid: {e}"));
         let mut optimised = ir.clone();
         let opt = OptOptions { level: options.level, verify: true, ..OptOptions::default() };
         optimize(&mut optimised, &opt).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{ir}"));
-        let image = compile(ir.clone(), options).unwrap_or_else(|e| panic!("seed {seed}: {e}\n{ir}"));
+        let image = match compile(ir.clone(), options) {
+            Err(e) if e.is_limit() && options.limits.form != Form::Auto => {
+                println!("seed {seed}: {e}");
+                return None;
+            }
+            image => image.unwrap_or_else(|e| panic!("seed {seed}: {e}\n{ir}")),
+        };
         let packets = flows
             .into_iter()
             .filter_map(|flow| {
@@ -46,7 +54,7 @@ impl Case {
                 Some((flow, frame, expected))
             })
             .collect();
-        Self { seed, ir, optimised, image, packets }
+        Some(Self { seed, ir, optimised, image, packets })
     }
 }
 
