@@ -280,7 +280,9 @@ impl Code<'_> {
         let (state, address) = (self.at.state, self.at.address.offset);
         let at_home = self.asm.new_label();
         let chunk_bytes = shape.strides.chunk() as i32 * 4;
-        if shape.homes().next().is_some() {
+        // Both the homes and a root in one piece go by the first half of the address.
+        let is_one_piece = values.access == Access::Direct && shape.strides.root_bits() == 16;
+        if is_one_piece || shape.homes().next().is_some() {
             self.asm.push(Insn::load(Size::B2, Reg::R1, state, address));
         }
         for (home, chunk) in shape.homes() {
@@ -289,9 +291,7 @@ impl Code<'_> {
             self.asm.jump_if(Width::W32, Cond::Eq, Reg::R1, i32::from(leading), at_home);
         }
         let (step, mut bits) = (shape.strides.chunk_bits(), shape.strides.root_bits());
-        if values.access == Access::Direct && bits == 16 {
-            // The root is one piece: the leaf's place is the address's first half.
-            self.asm.push(Insn::load(Size::B2, Reg::R1, state, address));
+        if is_one_piece {
             self.asm.push(Insn::Swap { order: ByteOrder::Big, bits: SwapBits::B16, dst: Reg::R1 });
             // Some verifiers know nothing of what a swap leaves.
             self.asm.push(Insn::alu(AluOp::And, Reg::R1, 0xffff));
