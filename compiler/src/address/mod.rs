@@ -43,7 +43,7 @@ pub use membership::{ClassRows, Membership, Refused};
 
 use ipnet::Ipv6Net;
 
-use crate::image::{DIRECT_BYTES, MapSpec};
+use crate::image::{DIRECT_BYTES, MapSpec, put_words};
 
 use buckets::{Entry, Keys};
 use layout::{Nets6, Table};
@@ -165,8 +165,8 @@ impl AddressTables {
 
 /// Words as they lie in a map.
 fn bytes(words: &[u32]) -> Vec<u8> {
-    let mut bytes = vec![0; words.len() * 4];
-    bytes.chunks_exact_mut(4).zip(words).for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+    let mut bytes = Vec::new();
+    put_words(&mut bytes, words.iter().map(|word| word.to_le_bytes()));
     bytes
 }
 

@@ -23,6 +23,7 @@ use crate::address::AddressLayout;
 use crate::bpf::{AluOp, AsmError, Cond, Index, Insn, Label, Reg, Size, Values, Width};
 use crate::dispatch::Side;
 use crate::dispatch::bits::{Bits, DE_BRUIJN, Entry, Record};
+use crate::image::put_words;
 
 /// Offsets in a record.
 const SLOTS: [i16; 2] = [0, 4];
@@ -51,9 +52,8 @@ pub(super) fn maps(maps: &mut Maps, bits: &Bits, is_narrow: bool) -> FormMaps {
     }
     let records = maps.fixed("polc_records", size as u32, records);
     let rows = (bits.row_words() > 0).then(|| {
-        let mut rows = vec![0; bits.rows.len() * 8];
-        let words = rows.chunks_exact_mut(8).zip(&bits.rows);
-        words.for_each(|(to, word)| to.copy_from_slice(&word.to_le_bytes()));
+        let mut rows = Vec::new();
+        put_words(&mut rows, bits.rows.iter().map(|word| word.to_le_bytes()));
         maps.array("polc_rows", bits.row_words() as u32 * 8, bits.classes, rows)
     });
     let size = entry_size(bits, is_narrow);

@@ -27,7 +27,7 @@ use crate::dispatch::cross::Cross;
 use crate::dispatch::outcome::{Outcomes, Word};
 use crate::dispatch::ports::PAGE;
 use crate::dispatch::{Dispatch, Tables};
-use crate::image::{HITS_MAP, MapKind, MapSpec};
+use crate::image::{HITS_MAP, MapKind, MapSpec, put_words};
 
 /// The maps that code refers to.
 #[derive(Clone, Debug)]
@@ -236,9 +236,5 @@ fn put_narrow(bytes: &mut Vec<u8>, values: impl Iterator<Item = u16>) {
 }
 
 fn put_wide(bytes: &mut Vec<u8>, words: &[Word]) {
-    // Chunks of a slice are copied many at a time, which appending to a vector is not.
-    let start = bytes.len();
-    bytes.resize(start + words.len() * 4, 0);
-    let to = bytes[start..].chunks_exact_mut(4);
-    to.zip(words).for_each(|(to, word)| to.copy_from_slice(&word.0.to_le_bytes()));
+    put_words(bytes, words.iter().map(|word| word.0.to_le_bytes()));
 }

@@ -99,6 +99,14 @@ pub struct MapShape {
     pub flags: u32,
 }
 
+/// Appends words, each as its bytes in a map. Copied into room that is there, which is done
+/// many words at a time; appending word by word is not.
+pub(crate) fn put_words<const N: usize>(bytes: &mut Vec<u8>, words: impl ExactSizeIterator<Item = [u8; N]>) {
+    let start = bytes.len();
+    bytes.resize(start + words.len() * N, 0);
+    bytes[start..].chunks_exact_mut(N).zip(words).for_each(|(to, word)| to.copy_from_slice(&word));
+}
+
 impl MapSpec {
     /// An array of `count` values of `size` bytes, a multiple of eight, that begins with
     /// `dense` (filled up to a whole value); direct up to `max_direct` bytes. Not fixed.

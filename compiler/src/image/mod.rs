@@ -18,6 +18,7 @@ pub use considered::Considered;
 pub use debug::{DebugInfo, debug_info};
 pub use elf::{ElfError, LICENSE, elf};
 pub use listing::listing;
+pub(crate) use map::put_words;
 pub use map::{DIRECT_BYTES, F_MMAPABLE, F_NO_PREALLOC, MAX_DIRECT_BYTES, MapKind, MapShape, MapSpec};
 pub use shared::{SHARED_MAPS, shared_map};
 pub use source::{SourceLines, no_source_lines, source_lines};
